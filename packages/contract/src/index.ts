@@ -1,1 +1,5 @@
-export {};
+export * from './ids.ts';
+export * from './states.ts';
+export * from './errors.ts';
+export * from './api.ts';
+export * from './carrier-port.ts';
