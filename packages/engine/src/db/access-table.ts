@@ -1,0 +1,51 @@
+/** Who may do what in the schema `carillon`. `migrate` makes the database agree, and takes away what is not here. */
+
+export type TablePrivilege = 'SELECT' | 'INSERT' | 'UPDATE' | 'DELETE';
+
+const ALL: readonly TablePrivilege[] = ['SELECT', 'INSERT', 'UPDATE', 'DELETE'];
+
+/** The application login's privileges on each table. Row security narrows them to one business's rows. */
+export const appGrants: Readonly<Record<string, readonly TablePrivilege[]>> = {
+  // The worker and the API compare it with their own files.
+  schema_migrations: ['SELECT'],
+  businesses: ['SELECT', 'INSERT', 'UPDATE'],
+  api_keys: ALL,
+  carrier_accounts: ALL,
+  lanes: ALL,
+  unwanted_calls: ALL,
+  leads: ALL,
+  lists: ALL,
+  list_members: ALL,
+  list_imports: ALL,
+  import_lines: ALL,
+  outbound_call_runs: ALL,
+  outbound_call_jobs: ALL,
+  job_schedule: ALL,
+  open_attempts: ALL,
+  // Append-only: what was once written about a call can't be changed or removed by the application.
+  attempts: ['SELECT', 'INSERT'],
+  workers: ALL,
+};
+
+/** The columns that the discovery login may read, across all businesses: enough to see where work is, nothing else. */
+export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
+  outbound_call_runs: ['business_id', 'run_id', 'status', 'starts_at', 'lock_ts', 'locked_by_worker'],
+  open_attempts: ['business_id', 'run_id', 'seq', 'state', 'deadline_us', 'heard_us', 'asked_us', 'unknown_us'],
+};
+
+/**
+ * Settings of both logins, in force however they connect. `idle_in_transaction_timeout_ms` must be below the lease TTL.
+ * A lock is waited for longer than that, so that one held by a stalled process is got in the end.
+ */
+export function roleSettings(idle_in_transaction_timeout_ms: number): Readonly<Record<string, string>> {
+  return {
+    search_path: 'carillon',
+    idle_in_transaction_session_timeout: String(idle_in_transaction_timeout_ms),
+    lock_timeout: String(idle_in_transaction_timeout_ms + 10_000),
+    statement_timeout: '120000',
+    // Seconds: a client that vanished with its machine is noticed, and its locks are freed, after 10 + 3 × 5.
+    tcp_keepalives_idle: '10',
+    tcp_keepalives_interval: '5',
+    tcp_keepalives_count: '3',
+  };
+}

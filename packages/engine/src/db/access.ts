@@ -1,0 +1,283 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { DatabaseError, escapeIdentifier as name, escapeLiteral as text } from 'pg';
+import { appGrants, discoveryColumns, roleSettings } from './access-table.ts';
+import { MigrateError } from './migrate-error.ts';
+import { inTransaction, type MigrationSession } from './migration-session.ts';
+import { scramVerifier } from './scram.ts';
+
+// The one file that builds SQL from names, because roles and grants take no parameters.
+
+interface Logins {
+  app: string;
+  discovery: string;
+  password: string;
+}
+
+export interface AccessReport {
+  roles_created: string[];
+  warnings: string[];
+}
+
+/** Roles belong to the whole cluster, where another database may be migrated at this moment. */
+const RACES = new Set(['42710', '23505', 'XX000', '40P01', '40001']);
+const RACE_RETRIES = 20;
+
+/**
+ * Gives the application's login and `<user>_discovery` exactly what access-table.ts says, creating them where the owner
+ * may. One transaction, run again when another database's migration touched the same roles. Grants that a database
+ * administrator made to other logins stay. Throws MigrateError; then access is as it was.
+ */
+export async function applyAccess(
+  session: MigrationSession,
+  appUrl: string,
+  idle_in_transaction_timeout_ms: number,
+): Promise<AccessReport> {
+  const logins = parseLogins(appUrl);
+  for (let tries = 1; ; tries++) {
+    try {
+      return await inTransaction(session, async () => {
+        const report: AccessReport = { roles_created: [], warnings: [] };
+        await ensureRoles(session, logins, report);
+        await refuseStrongRoles(session, logins);
+        await setRoles(session, logins, roleSettings(idle_in_transaction_timeout_ms), report);
+        await syncGrants(session, logins);
+        await syncPolicies(session, logins);
+        return report;
+      });
+    } catch (error) {
+      if (error instanceof MigrateError) throw error;
+      const code = error instanceof DatabaseError ? error.code : undefined;
+      if (!RACES.has(code ?? '') || tries > RACE_RETRIES)
+        throw new MigrateError(
+          'access_failed',
+          `The logins ${logins.app} and ${logins.discovery} could not be given their access: ${(error as Error).message}`,
+          error,
+        );
+      await pause(50 * tries);
+    }
+  }
+}
+
+function parseLogins(appUrl: string): Logins {
+  let user: string;
+  let password: string;
+  try {
+    user = decodeURIComponent(new URL(appUrl).username);
+    password = decodeURIComponent(new URL(appUrl).password);
+  } catch {
+    throw new MigrateError(
+      'app_url_invalid',
+      "The application's database URL is not of the form postgres://user:password@host/database",
+    );
+  }
+  if (!user) throw new MigrateError('app_url_invalid', "The application's database URL names no user");
+  const discovery = `${user}_discovery`;
+  if (Buffer.byteLength(discovery) > 63)
+    throw new MigrateError(
+      'app_url_invalid',
+      `The user name ${user} is too long: with _discovery it must fit in 63 bytes`,
+    );
+  return { app: user, discovery, password };
+}
+
+async function ensureRoles(session: MigrationSession, logins: Logins, report: AccessReport): Promise<void> {
+  const [owner] = await session.run<{ me: string; may: boolean; existing: string[] }>(
+    `SELECT current_user::text AS me, rolsuper OR rolcreaterole AS may,
+            ARRAY(SELECT r.rolname::text FROM pg_roles r WHERE r.rolname = ANY($1)) AS existing
+       FROM pg_roles WHERE rolname = current_user`,
+    [[logins.app, logins.discovery]],
+  );
+  if (!owner || owner.me === logins.app || owner.me === logins.discovery)
+    throw new MigrateError(
+      'app_is_owner',
+      `The application's login ${logins.app} is the owner's too: row security could then be switched off. Give the application a login of its own`,
+    );
+  const attributes = 'LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION';
+  for (const role of [logins.app, logins.discovery].filter((r) => !owner.existing.includes(r))) {
+    if (!owner.may)
+      throw new MigrateError(
+        'role_missing',
+        `The login ${role} does not exist and ${owner.me} may not create it. Let a database administrator run: CREATE ROLE ${name(role)} ${attributes} PASSWORD '…' (the password in the application's URL), then migrate again`,
+      );
+    const password = logins.password ? ` PASSWORD ${text(scramVerifier(logins.password))}` : '';
+    await session.run(`CREATE ROLE ${name(role)} ${attributes}${password}`);
+    report.roles_created.push(role);
+  }
+}
+
+/** Refuses logins that could see past row security, by what they are or by what they are members of. */
+async function refuseStrongRoles(session: MigrationSession, logins: Logins): Promise<void> {
+  const roles = await session.run<{ role: string; attributes: string[]; member_of: string[]; owns: string[] }>(
+    `SELECT r.rolname::text AS role,
+            array_remove(ARRAY[CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,
+              CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END], NULL)
+              AS attributes,
+            ARRAY(SELECT m.rolname::text FROM pg_roles m
+                   WHERE m.oid <> r.oid AND NOT r.rolsuper AND pg_has_role(r.oid, m.oid, 'MEMBER')
+                     AND (m.rolsuper OR m.rolbypassrls OR m.rolcreaterole OR m.rolreplication
+                          OR m.rolname IN ($1, $2, current_user, 'pg_read_all_data', 'pg_write_all_data',
+                             'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))) AS member_of,
+            ARRAY(SELECT c.relname::text FROM pg_class c
+                   WHERE c.relnamespace = 'carillon'::regnamespace AND c.relowner = r.oid LIMIT 5) AS owns
+       FROM pg_roles r WHERE r.rolname IN ($1, $2)`,
+    [logins.app, logins.discovery],
+  );
+  for (const { role, attributes, member_of, owns } of roles) {
+    if (owns.length > 0)
+      throw new MigrateError(
+        'app_is_owner',
+        `The login ${role} owns ${owns.join(', ')}; the owner's login must own them`,
+      );
+    const strength = [...attributes, ...member_of.map((m) => `membership in ${m}`)];
+    if (strength.length > 0)
+      throw new MigrateError(
+        'app_role_too_strong',
+        `The login ${role} has ${strength.join(' and ')}, with which it could see past row security; take that away, or use another login`,
+      );
+  }
+}
+
+/** The settings that differ. An owner that may not alter the role reports the statement for somebody who may. */
+async function setRoles(
+  session: MigrationSession,
+  logins: Logins,
+  settings: Readonly<Record<string, string>>,
+  report: AccessReport,
+): Promise<void> {
+  const roles = await session.run<{ role: string; config: string[]; can_login: boolean }>(
+    `SELECT rolname::text AS role, coalesce(rolconfig, '{}') AS config, rolcanlogin AS can_login
+       FROM pg_roles WHERE rolname IN ($1, $2) ORDER BY 1`,
+    [logins.app, logins.discovery],
+  );
+  for (const { role, config, can_login } of roles) {
+    const statements = Object.entries(settings)
+      .filter(([key, value]) => !config.includes(`${key}=${value}`))
+      .map(([key, value]) => `ALTER ROLE ${name(role)} SET ${name(key)} = ${text(value)}`);
+    if (!can_login) statements.push(`ALTER ROLE ${name(role)} LOGIN`);
+    if (statements.length === 0) continue;
+    await session.run('SAVEPOINT settings');
+    try {
+      await session.run(statements.join('; '));
+    } catch (error) {
+      if (!(error instanceof DatabaseError) || error.code !== '42501') throw error;
+      await session.run('ROLLBACK TO SAVEPOINT settings');
+      report.warnings.push(
+        ...statements.map((s) => `The owner may not change ${role}; have an administrator run: ${s}`),
+      );
+    }
+    await session.run('RELEASE SAVEPOINT settings');
+  }
+}
+
+/** One thing that somebody is allowed: on the schema, a sequence, a table, or one column of a table. */
+interface Grant {
+  kind: 'SCHEMA' | 'SEQUENCE' | 'TABLE';
+  object: string;
+  column: string | null;
+  /** Null: PUBLIC. */
+  grantee: string | null;
+  privilege: string;
+}
+
+function grantKey(g: Grant): string {
+  return JSON.stringify([g.kind, g.object, g.column, g.grantee, g.privilege]);
+}
+
+async function syncGrants(session: MigrationSession, logins: Logins): Promise<void> {
+  const [catalog] = await session.run<{ tables: string[]; sequences: string[] }>(
+    `SELECT coalesce(array_agg(relname::text ORDER BY relname) FILTER (WHERE relkind IN ('r', 'p')), '{}') AS tables,
+            coalesce(array_agg(relname::text ORDER BY relname) FILTER (WHERE relkind = 'S'), '{}') AS sequences
+       FROM pg_class WHERE relnamespace = 'carillon'::regnamespace`,
+  );
+  const wanted = wantedGrants(logins, catalog?.tables ?? [], catalog?.sequences ?? []);
+  const present = await presentGrants(session, logins);
+  const [have, want] = [new Set(present.map(grantKey)), new Set(wanted.map(grantKey))];
+  const extra = present.filter((g) => !want.has(grantKey(g)));
+  const missing = wanted.filter((g) => !have.has(grantKey(g)));
+  for (const sql of [...grantStatements('REVOKE', extra), ...grantStatements('GRANT', missing)]) await session.run(sql);
+}
+
+function wantedGrants(logins: Logins, tables: readonly string[], sequences: readonly string[]): Grant[] {
+  return [
+    ...[logins.app, logins.discovery].map(
+      (grantee): Grant => ({ kind: 'SCHEMA', object: 'carillon', column: null, grantee, privilege: 'USAGE' }),
+    ),
+    ...sequences.map(
+      (object): Grant => ({ kind: 'SEQUENCE', object, column: null, grantee: logins.app, privilege: 'USAGE' }),
+    ),
+    ...tables.flatMap((object) =>
+      (appGrants[object] ?? []).map(
+        (privilege): Grant => ({ kind: 'TABLE', object, column: null, grantee: logins.app, privilege }),
+      ),
+    ),
+    ...tables.flatMap((object) =>
+      (discoveryColumns[object] ?? []).map(
+        (column): Grant => ({ kind: 'TABLE', object, column, grantee: logins.discovery, privilege: 'SELECT' }),
+      ),
+    ),
+  ];
+}
+
+function presentGrants(session: MigrationSession, logins: Logins): Promise<Grant[]> {
+  return session.run<Grant & Record<string, unknown>>(
+    `WITH granted AS (
+       SELECT 'SCHEMA' AS kind, n.nspname AS object, NULL AS "column", x.grantee, x.privilege_type
+         FROM pg_namespace n, aclexplode(n.nspacl) x WHERE n.nspname = 'carillon'
+       UNION ALL
+       SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname, NULL, x.grantee, x.privilege_type
+         FROM pg_class c, aclexplode(c.relacl) x WHERE c.relnamespace = 'carillon'::regnamespace
+       UNION ALL
+       SELECT 'TABLE', c.relname, a.attname, x.grantee, x.privilege_type
+         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid, aclexplode(a.attacl) x
+        WHERE c.relnamespace = 'carillon'::regnamespace AND NOT a.attisdropped)
+     SELECT g.kind, g.object::text, g."column"::text, r.rolname::text AS grantee, g.privilege_type AS privilege
+       FROM granted g LEFT JOIN pg_roles r ON r.oid = g.grantee
+      WHERE g.grantee = 0 OR r.rolname IN ($1, $2)`,
+    [logins.app, logins.discovery],
+  );
+}
+
+/** One statement for all objects on which one grantee gets, or loses, the same. */
+function grantStatements(verb: 'GRANT' | 'REVOKE', grants: readonly Grant[]): string[] {
+  const privileges = Map.groupBy(grants, (g) => JSON.stringify([g.kind, g.object, g.grantee]));
+  const alike = Map.groupBy(privileges.values(), (list) =>
+    JSON.stringify([
+      list[0]?.kind,
+      list[0]?.grantee,
+      list.some((g) => g.column !== null) ? list[0]?.object : '',
+      list.map((g) => [g.privilege, g.column]).sort(),
+    ]),
+  );
+  return [...alike.values()].flatMap((lists) => {
+    const [first] = lists;
+    if (!first?.[0]) return [];
+    const { kind, grantee } = first[0];
+    const what = first.map((g) => (g.column === null ? g.privilege : `${g.privilege} (${name(g.column)})`)).join(', ');
+    const objects = lists.flatMap(([g]) =>
+      g ? [kind === 'SCHEMA' ? name(g.object) : `carillon.${name(g.object)}`] : [],
+    );
+    const who = grantee === null ? 'PUBLIC' : name(grantee);
+    return `${verb} ${what} ON ${kind} ${objects.join(', ')} ${verb === 'GRANT' ? 'TO' : 'FROM'} ${who}`;
+  });
+}
+
+/** The discovery login's own policy, on the tables of which it may read columns and on no other. */
+async function syncPolicies(session: MigrationSession, logins: Logins): Promise<void> {
+  const tables = await session.run<{ object: string; present: boolean; right: boolean }>(
+    `SELECT c.relname::text AS object, p.oid IS NOT NULL AS present,
+            coalesce(p.polpermissive AND p.polcmd = 'r' AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+              AND p.polroles = ARRAY(SELECT oid FROM pg_roles WHERE rolname = $1), false) AS right
+       FROM pg_class c LEFT JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = 'discovery_read'
+      WHERE c.relnamespace = 'carillon'::regnamespace AND c.relkind IN ('r', 'p') ORDER BY 1`,
+    [logins.discovery],
+  );
+  for (const { object, present, right } of tables) {
+    const wanted = object in discoveryColumns;
+    const table = `carillon.${name(object)}`;
+    if (present && !(wanted && right)) await session.run(`DROP POLICY discovery_read ON ${table}`);
+    if (wanted && !right)
+      await session.run(
+        `CREATE POLICY discovery_read ON ${table} FOR SELECT TO ${name(logins.discovery)} USING (true)`,
+      );
+  }
+}
