@@ -1,0 +1,44 @@
+import { describe, expect, it } from 'vitest';
+import { documentRules } from './tidy/documents.ts';
+import { forbiddenRules } from './tidy/forbidden.ts';
+import { importRules } from './tidy/imports.ts';
+import { layoutRules } from './tidy/layout.ts';
+import { repository, type Rule, type Sample } from './tidy/source.ts';
+import { buildsSql, MAY_BUILD_SQL, sqlRules } from './tidy/sql.ts';
+import { testRules } from './tidy/tests.ts';
+
+const rules: Rule[] = [...importRules, ...layoutRules, ...forbiddenRules, ...sqlRules, ...testRules, ...documentRules];
+const files = repository();
+const paths = new Set(files.map((file) => file.path));
+
+/** What a rule says of a sample, which it must also cover: a rule that looks elsewhere catches nothing. */
+const judge = (rule: Rule, sample: Sample): string[] =>
+  rule.covers(sample.path)
+    ? rule.find(sample, new Set([sample.path, ...(sample.beside ?? [])])).map(({ why }) => why)
+    : [];
+
+it('sees the repository', () => {
+  for (const known of ['package.json', 'test/tidy.test.ts', 'packages/engine/src/index.ts']) {
+    expect(paths).toContain(known);
+  }
+});
+
+it('keeps no exception for SQL that nobody needs', () => {
+  const needed = files.filter((file) => file.path in MAY_BUILD_SQL && buildsSql(file)).map((file) => file.path);
+  expect(needed.toSorted()).toEqual(Object.keys(MAY_BUILD_SQL).toSorted());
+});
+
+describe.each(rules)('$name', (rule) => {
+  it('holds', () => {
+    const found = files
+      .filter((file) => rule.covers(file.path))
+      .flatMap((file) => rule.find(file, paths).map(({ line, why }) => `${file.path}:${line}: ${why}`));
+    expect(found, found.join('\n')).toEqual([]);
+  });
+
+  it('catches a planted offender, and only that', () => {
+    expect(rule.offenders).not.toEqual([]);
+    for (const sample of rule.offenders) expect(judge(rule, sample), sample.text).not.toEqual([]);
+    for (const sample of rule.innocents) expect(judge(rule, sample), sample.text).toEqual([]);
+  });
+});
