@@ -76,6 +76,8 @@ CREATE TABLE IF NOT EXISTS carillon.outbound_call_runs (
 -- For finding work: the few runs that are not at rest. A run's status changes a handful of times in its life.
 CREATE INDEX IF NOT EXISTS runs_at_work ON carillon.outbound_call_runs (business_id, run_id)
   WHERE status IN ('pending', 'running', 'cancelling');
+CREATE INDEX IF NOT EXISTS runs_to_sweep ON carillon.outbound_call_runs (business_id, run_id)
+  WHERE cancel_requested_at IS NOT NULL AND swept_seq < total_leads;
 ALTER TABLE carillon.outbound_call_runs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE carillon.outbound_call_runs FORCE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS business_wall ON carillon.outbound_call_runs;

@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS carillon.open_attempts (
   -- The last evidence, and the last time that somebody asked the carrier (or hung up): the pollers' turn-taking.
   heard_us           bigint NOT NULL,
   asked_us           bigint NOT NULL DEFAULT 0,
-  hang_up            boolean NOT NULL DEFAULT false,
+  -- Who wants this call ended: a stop or pause of the run, or the cancelling of this one job. A durable intent.
+  hang_up            text CHECK (hang_up IN ('run', 'job')),
   PRIMARY KEY (business_id, run_id, seq),
   FOREIGN KEY (business_id, run_id, seq) REFERENCES carillon.outbound_call_jobs
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,

@@ -1,1 +1,33 @@
-export {};
+export type { Actor } from './actor.ts';
+export * from './clock.ts';
+export * from './limits.ts';
+export {
+  type Database,
+  type DatabaseOptions,
+  discoveryUrl,
+  GuardError,
+  openDatabase,
+  sqlState,
+  transactionRetries,
+} from './db/database.ts';
+export * from './db/migrate.ts';
+export { createWaker, listenForWakes, type Waker } from './db/wake.ts';
+export type { AttemptKey, Evidence, OpenAttempt } from './call/attempt.ts';
+export { readAnswer } from './call/answer.ts';
+export { cancelJob } from './call/cancel-job.ts';
+export { type Claim, type ClaimedAttempt, type ClaimState, claim } from './call/claim.ts';
+export { createGatherer, type Gatherer } from './call/gather.ts';
+export { type EvidenceItem, type Recorded, recordEvidence } from './call/record.ts';
+export { boundCallIds, type Due, type Errand, expireDialing, findDue, takeTurn } from './call/tend.ts';
+export { reportForgottenCall, takeUnwanted, type UnwantedCall, unwantedIsOver } from './call/unwanted.ts';
+export { countCalls } from './run/counts.ts';
+export { createRun } from './run/create.ts';
+export { endOverdueRuns } from './run/end.ts';
+export { fillAhead } from './run/fill.ts';
+export { heartbeat, releaseLeases } from './run/heartbeat.ts';
+export { type Lease, leaseRuns, leaveWorkers } from './run/lease.ts';
+export { pauseRun } from './run/pause.ts';
+export { getJob, getRun, listJobs, listRuns, type Page } from './run/read.ts';
+export { resumeRun } from './run/resume.ts';
+export { stopRun } from './run/stop.ts';
+export { sweepOnce } from './run/sweep.ts';

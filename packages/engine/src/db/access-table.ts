@@ -29,8 +29,19 @@ export const appGrants: Readonly<Record<string, readonly TablePrivilege[]>> = {
 
 /** The columns that the discovery login may read, across all businesses: enough to see where work is, nothing else. */
 export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
-  outbound_call_runs: ['business_id', 'run_id', 'status', 'starts_at', 'lock_ts', 'locked_by_worker'],
-  open_attempts: ['business_id', 'run_id', 'seq', 'state', 'deadline_us', 'heard_us', 'asked_us', 'unknown_us'],
+  outbound_call_runs: [
+    'business_id',
+    'run_id',
+    'status',
+    'starts_at',
+    'ends_at',
+    'lock_ts',
+    'cancel_requested_at',
+    'swept_seq',
+    'total_leads',
+  ],
+  open_attempts: ['business_id', 'run_id', 'seq', 'state', 'deadline_us', 'heard_us', 'asked_us', 'hang_up'],
+  unwanted_calls: ['business_id', 'carrier_account_id', 'call_id', 'over_at', 'asked_us'],
 };
 
 /**

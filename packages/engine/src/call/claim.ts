@@ -1,0 +1,368 @@
+import { randomBytes } from 'node:crypto';
+import type { BusinessId, RunId, Seq } from '@carillon/contract';
+import type { Clock } from '../clock.ts';
+import type { Database, Tx } from '../db/database.ts';
+import { databaseNow, inBusiness } from '../db/database.ts';
+import type { Limits } from '../limits.ts';
+import type { Lease } from '../run/lease.ts';
+import type { RunRow } from '../run/row.ts';
+import { pace } from './pace.ts';
+
+/** One committed intent to call, as the worker needs it to dial. */
+export interface ClaimedAttempt {
+  business_id: BusinessId;
+  run_id: RunId;
+  seq: Seq;
+  attempt_no: number;
+  carrier_account_id: number;
+  token: string;
+  to: string;
+  from: string;
+  /** When the call may start and until when it may be asked for, on the claiming process's two clocks. */
+  start_monotonic_ms: number;
+  deadline_monotonic_ms: number;
+  deadline_wall_ms: number;
+}
+
+/**
+ * Why a claim took nothing, or less than there is:
+ * - `lost`: this worker does not hold the run (any more), or the run does not run.
+ * - `lines`: every line of the lane or of the run is busy; a settlement will free one.
+ * - `rate`: the lane's next start lies further ahead than a claim may take.
+ * - `halted`: the lane takes no calls for now.
+ * - `idle`: nothing is due.
+ * - `more`: this claim was full; the next may follow at once.
+ */
+export type ClaimState = 'lost' | 'lines' | 'rate' | 'halted' | 'idle' | 'more';
+
+export interface Claim {
+  state: ClaimState;
+  attempts: ClaimedAttempt[];
+  /** When the next claim may find something, on the monotonic clock; null: only a wake-up can tell. */
+  again_monotonic_ms: number | null;
+}
+
+interface LaneRow {
+  concurrency_limit: number;
+  calls_per_second: number;
+  tat_us: number;
+  halted_reason: string | null;
+  halted_until_us: number | null;
+  refusals_in_a_row: number;
+  from_numbers: string[];
+}
+
+interface Candidate {
+  seq: Seq;
+  status: string;
+  attempts: number;
+  lead_id: number;
+  phone: string;
+  /** Somebody is on the line with this number already, from another run. */
+  clash: boolean;
+}
+
+/**
+ * Commits what may start within the next `claim_ahead_ms`: locks the run, then the lane; then reads, in statements
+ * whose snapshot is taken after the locks (lock and count in one statement sees what was there before it waited, and
+ * gave two calls on one line); then writes jobs, attempts, cursor, counters and pace together.
+ *
+ * Both of the process's clocks are read before the claim is sent, so that a process stopped anywhere behind this line
+ * finds its deadline past when it wakes.
+ */
+export async function claim(
+  db: Database,
+  lease: Lease,
+  worker_id: string,
+  clock: Clock,
+  limits: Limits,
+): Promise<Claim> {
+  const asked = { monotonic_ms: clock.monotonicMs(), wall_ms: clock.wallMs() };
+  return await inBusiness(db, lease.business_id, async (tx) => {
+    const [run, lane, now_us] = await lockRunAndLane(tx, lease, worker_id, limits);
+    const now_monotonic_ms = clock.monotonicMs();
+    const toMonotonic = (us: number) => now_monotonic_ms + (us - now_us) / 1_000;
+    const nothing = (state: ClaimState, again_us: number | null): Claim => ({
+      state,
+      attempts: [],
+      again_monotonic_ms: again_us === null ? null : toMonotonic(again_us),
+    });
+    if (!run || !lane) return nothing('lost', null);
+    if (lane.halted_reason && (lane.halted_until_us === null || lane.halted_until_us > now_us))
+      return nothing('halted', lane.halted_until_us);
+
+    const may = pace({
+      tat_us: lane.tat_us,
+      now_us,
+      horizon_us: now_us + limits.claim_ahead_ms * 1_000,
+      calls_per_second: lane.calls_per_second,
+      wanted: Math.min(limits.claim_batch_attempts, run.concurrency, lane.concurrency_limit),
+    });
+    if (may.starts_us.length === 0) return nothing('rate', lane.tat_us - limits.claim_ahead_ms * 1_000);
+
+    const [open, due, fresh] = await Promise.all([
+      countOpen(tx, lease),
+      dueJobs(tx, lease, now_us, may.starts_us.length),
+      freshJobs(tx, run, may.starts_us.length),
+    ]);
+    const free = freeLines(lane, run, open);
+    if (free <= 0) return nothing('lines', null);
+
+    const taken = choose([...due, ...fresh], Math.min(free, may.starts_us.length));
+    const attempts = taken
+      .filter((job) => isCallable(job) && !job.clash)
+      .map((job, i) => intend(job, may.starts_us[i] ?? now_us));
+    writeClaim(tx, { run, lease, worker_id, now_us, limits, attempts, taken });
+    paceLane(tx, lease, lane, attempts.at(-1)?.start_us);
+
+    const exhausted =
+      taken.length === due.length + fresh.length && Math.max(due.length, fresh.length) < may.starts_us.length;
+    const next_due_us = exhausted ? await nextDue(tx, lease) : now_us;
+    return {
+      state: exhausted ? 'idle' : 'more',
+      attempts: attempts.map(({ job, start_us, ...attempt }) => ({
+        ...attempt,
+        start_monotonic_ms: toMonotonic(start_us),
+        deadline_monotonic_ms: asked.monotonic_ms + limits.dial_deadline_ms,
+        deadline_wall_ms: asked.wall_ms + limits.dial_deadline_ms,
+      })),
+      again_monotonic_ms: next_due_us === null ? null : toMonotonic(next_due_us),
+    };
+
+    function intend(job: Candidate, start_us: number): Intent {
+      return {
+        job,
+        start_us,
+        business_id: lease.business_id,
+        run_id: lease.run_id,
+        seq: job.seq,
+        attempt_no: job.attempts + 1,
+        carrier_account_id: lease.carrier_account_id,
+        token: randomBytes(16).toString('base64url'),
+        to: job.phone,
+        from: lane?.from_numbers[job.seq % lane.from_numbers.length] ?? '',
+      };
+    }
+  });
+}
+
+type Intent = Omit<ClaimedAttempt, 'start_monotonic_ms' | 'deadline_monotonic_ms' | 'deadline_wall_ms'> & {
+  job: Candidate;
+  start_us: number;
+};
+
+async function lockRunAndLane(tx: Tx, lease: Lease, worker_id: string, limits: Limits) {
+  const [runs, lanes, now_us] = await Promise.all([
+    tx.query<RunRow>(
+      `SELECT *, lock_ts >= now() - $3 * interval '1 ms' AS alive FROM carillon.outbound_call_runs
+       WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE`,
+      [lease.business_id, lease.run_id, limits.lease_ttl_ms],
+    ) as Promise<(RunRow & { alive: boolean })[]>,
+    tx.query<LaneRow>(
+      `SELECT l.concurrency_limit, l.calls_per_second, l.tat_us, l.halted_reason, l.halted_until_us,
+              l.refusals_in_a_row, a.from_numbers
+       FROM carillon.lanes l
+       JOIN carillon.carrier_accounts a
+         ON a.business_id = l.business_id AND a.carrier_account_id = l.carrier_account_id
+       WHERE l.business_id = $1 AND l.carrier_account_id = $2 FOR NO KEY UPDATE OF l`,
+      [lease.business_id, lease.carrier_account_id],
+    ),
+    databaseNow(tx),
+  ]);
+  const [run] = runs;
+  const ours =
+    run?.status === 'running' &&
+    run.locked_by_worker === worker_id &&
+    run.lease_epoch === lease.lease_epoch &&
+    run.alive;
+  return [ours ? run : null, lanes[0] ?? null, now_us] as const;
+}
+
+interface Open {
+  lane: number;
+  run: number;
+  dialing: number;
+}
+
+/** Open attempts hold lines, whatever their state: counted from the rows, so that a line can't leak. */
+async function countOpen(tx: Tx, lease: Lease): Promise<Open> {
+  const [open] = await tx.query<Open>(
+    `SELECT count(*) AS lane, count(*) FILTER (WHERE run_id = $3) AS run,
+            count(*) FILTER (WHERE state = 'dialing') AS dialing
+     FROM carillon.open_attempts
+     WHERE business_id = $1 AND carrier_account_id = $2`,
+    [lease.business_id, lease.carrier_account_id, lease.run_id],
+  );
+  if (!open) throw new Error('a count gave no row');
+  return open;
+}
+
+/** A lane that was refused lately is probed with one call at a time until one is accepted. */
+function freeLines(lane: LaneRow, run: RunRow, open: Open): number {
+  const free = Math.min(lane.concurrency_limit - open.lane, run.concurrency - open.run);
+  return lane.refusals_in_a_row > 0 ? Math.min(free, 1 - open.dialing) : free;
+}
+
+const CLASH = `EXISTS (
+  SELECT FROM carillon.open_attempts o
+  WHERE o.business_id = $1 AND o.carrier_account_id = $3 AND o.to_number = l.phone) AS clash`;
+
+async function dueJobs(tx: Tx, lease: Lease, now_us: number, limit: number): Promise<Candidate[]> {
+  return await tx.query<Candidate>(
+    `SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone, ${CLASH}
+     FROM (SELECT seq, due_us FROM carillon.job_schedule
+           WHERE business_id = $1 AND run_id = $2 AND due_us <= $4 ORDER BY due_us, seq LIMIT $5) s
+     JOIN carillon.outbound_call_jobs j ON j.business_id = $1 AND j.run_id = $2 AND j.seq = s.seq
+     JOIN carillon.leads l ON l.business_id = $1 AND l.lead_id = j.lead_id
+     ORDER BY s.due_us, s.seq`,
+    [lease.business_id, lease.run_id, lease.carrier_account_id, now_us, limit],
+  );
+}
+
+async function freshJobs(tx: Tx, run: RunRow, limit: number): Promise<Candidate[]> {
+  return await tx.query<Candidate>(
+    `SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone, ${CLASH}
+     FROM carillon.outbound_call_jobs j
+     JOIN carillon.leads l ON l.business_id = $1 AND l.lead_id = j.lead_id
+     WHERE j.business_id = $1 AND j.run_id = $2 AND j.seq >= $4 AND j.seq < $4 + $5
+     ORDER BY j.seq`,
+    [run.business_id, run.run_id, run.carrier_account_id, run.claim_cursor, limit],
+  );
+}
+
+async function nextDue(tx: Tx, lease: Lease): Promise<number | null> {
+  const [row] = await tx.query<{ due_us: number }>(
+    'SELECT due_us FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 ORDER BY due_us LIMIT 1',
+    [lease.business_id, lease.run_id],
+  );
+  return row?.due_us ?? null;
+}
+
+function isCallable(job: Candidate): boolean {
+  return job.status === 'queued' || job.status === 'waiting';
+}
+
+/**
+ * The candidates up to the one that fills the last free line, in order. Jobs that were cancelled by themselves and
+ * those whose number is on the line already take no line, but the cursor passes them.
+ */
+export function choose<T extends { status: string; clash: boolean }>(candidates: T[], lines: number): T[] {
+  const taken: T[] = [];
+  let used = 0;
+  for (const job of candidates) {
+    if (used === lines) break;
+    taken.push(job);
+    if ((job.status === 'queued' || job.status === 'waiting') && !job.clash) used++;
+  }
+  return taken;
+}
+
+/** How long a job waits whose number is on the line for another run. */
+const CLASH_WAIT_US = 5_000_000;
+
+function writeClaim(
+  tx: Tx,
+  claim: {
+    run: RunRow;
+    lease: Lease;
+    worker_id: string;
+    now_us: number;
+    limits: Limits;
+    attempts: Intent[];
+    taken: Candidate[];
+  },
+): void {
+  const { run, lease, attempts, taken, now_us, limits } = claim;
+  if (taken.length === 0) return;
+  const key = [lease.business_id, lease.run_id] as const;
+  const clashing = taken.filter((job) => isCallable(job) && job.clash);
+  const called = attempts.map((attempt) => attempt.seq);
+  const left_queue = (jobs: Candidate[], status: string) => jobs.filter((job) => job.status === status).length;
+  const started = attempts.map((attempt) => attempt.job);
+  const from_queue = left_queue(started, 'queued') + left_queue(clashing, 'queued');
+  const from_waiting = left_queue(started, 'waiting');
+  const cursor = Math.max(
+    run.claim_cursor,
+    ...taken.filter((job) => job.seq >= run.claim_cursor).map((job) => job.seq + 1),
+  );
+
+  if (attempts.length > 0) {
+    tx.send(
+      `UPDATE carillon.outbound_call_jobs SET status = 'in_progress', attempts = attempts + 1, updated_at = now()
+       WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3) AND status IN ('queued', 'waiting')`,
+      [...key, called],
+      called.length,
+    );
+    tx.send(
+      `WITH intents AS (
+         INSERT INTO carillon.open_attempts (business_id, run_id, carrier_account_id, state, worker_id, lease_epoch,
+           control_epoch, intent_us, heard_us, deadline_us, call_max_ms, seq, attempt_no, lead_id, token, from_number,
+           to_number)
+         SELECT $1, $2, $3, 'dialing', $4, $5, $6, $7, $7, $8, $9, i.*
+         FROM unnest($10::int[], $11::int[], $12::bigint[], $13::text[], $14::text[], $15::text[]) AS i
+         RETURNING 1)
+       SELECT count(*) FROM intents`,
+      [
+        ...key,
+        lease.carrier_account_id,
+        claim.worker_id,
+        lease.lease_epoch,
+        run.control_epoch,
+        now_us,
+        now_us + limits.dial_deadline_ms * 1_000,
+        limits.call_max_ms,
+        called,
+        attempts.map((attempt) => attempt.attempt_no),
+        attempts.map((attempt) => attempt.job.lead_id),
+        attempts.map((attempt) => attempt.token),
+        attempts.map((attempt) => attempt.from),
+        attempts.map((attempt) => attempt.to),
+      ],
+    );
+  }
+  if (from_waiting > 0)
+    tx.send('DELETE FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)', [
+      ...key,
+      called,
+    ]);
+  if (clashing.length > 0)
+    postpone(
+      tx,
+      key,
+      clashing.map((job) => job.seq),
+      now_us + CLASH_WAIT_US,
+    );
+  tx.send(
+    `UPDATE carillon.outbound_call_runs SET claim_cursor = $3, queued = queued - $4, waiting = waiting + $5,
+       in_progress = in_progress + $6, lease_claimed = lease_claimed OR $6 > 0, lock_ts = now(), updated_at = now()
+     WHERE business_id = $1 AND run_id = $2`,
+    [...key, cursor, from_queue, left_queue(clashing, 'queued') - from_waiting, attempts.length],
+    1,
+  );
+}
+
+function postpone(tx: Tx, key: readonly [number, number], seqs: number[], due_us: number): void {
+  tx.send(
+    `WITH later AS (
+       INSERT INTO carillon.job_schedule AS s (business_id, run_id, seq, due_us, reason)
+       SELECT $1, $2, i.seq, $4, 'number busy' FROM unnest($3::int[]) AS i (seq)
+       ON CONFLICT (business_id, run_id, seq) DO UPDATE SET due_us = excluded.due_us, reason = excluded.reason
+       RETURNING 1)
+     SELECT count(*) FROM later`,
+    [...key, seqs, due_us],
+  );
+  tx.send(
+    `UPDATE carillon.outbound_call_jobs SET status = 'waiting', updated_at = now()
+     WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3) AND status = 'queued'`,
+    [...key, seqs],
+  );
+}
+
+function paceLane(tx: Tx, lease: Lease, lane: LaneRow, last_start_us: number | undefined): void {
+  if (last_start_us === undefined) return;
+  tx.send(
+    'UPDATE carillon.lanes SET tat_us = $3 WHERE business_id = $1 AND carrier_account_id = $2',
+    [lease.business_id, lease.carrier_account_id, last_start_us + Math.ceil(1_000_000 / lane.calls_per_second)],
+    1,
+  );
+}

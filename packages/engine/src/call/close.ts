@@ -1,0 +1,238 @@
+import type { JobStatus, Outcome, Policy, RunStatus, Seq } from '@carillon/contract';
+import type { Tx } from '../db/database.ts';
+import type { Limits } from '../limits.ts';
+import type { Counters, RunRow } from '../run/row.ts';
+import type { Closing, OpenAttempt } from './attempt.ts';
+
+/** What becomes of a job whose attempt has ended. */
+export interface JobEnd {
+  status: Exclude<JobStatus, 'queued' | 'in_progress' | 'skipped'>;
+  reason: string | null;
+  /** Set for `waiting`. */
+  due_us: number | null;
+}
+
+export interface ClosedAttempt {
+  attempt: OpenAttempt;
+  closing: Closing;
+}
+
+/** A run that makes nobody wait any more: its jobs are done once their open attempts are. */
+const STOPPING: readonly RunStatus[] = ['cancelling', 'cancelled', 'failed'];
+
+/**
+ * Decides a job's fate. The only way back to the pool: `waiting` while the run goes on (never `queued`, which lies
+ * behind the claim cursor), `cancelled` when the run or the job was told to stop.
+ *
+ * `calls_before` is how many calls this job had before this attempt.
+ */
+export function endJob(
+  run: { status: RunStatus; policy: Policy },
+  { attempt, closing }: ClosedAttempt,
+  calls_before: number,
+  now_us: number,
+): JobEnd {
+  if (closing.next === 'review') return { status: 'needs_review', reason: closing.cause, due_us: null };
+  const stopped = STOPPING.includes(run.status) || attempt.hang_up === 'job';
+  const pool = (reason: string, due_us: number): JobEnd =>
+    stopped ? { status: 'cancelled', reason: null, due_us: null } : { status: 'waiting', reason, due_us };
+  if (closing.next === 'pool') {
+    // A policy may ask that a call which might have been is never made again by itself.
+    if (closing.outcome === 'absent' && run.policy.review_always && !stopped)
+      return { status: 'needs_review', reason: 'the policy asks for a review', due_us: null };
+    return pool(closing.outcome, now_us);
+  }
+  if (closing.outcome === 'completed') return { status: 'completed', reason: null, due_us: null };
+  if (closing.outcome === 'cancelled' && stopped) return { status: 'cancelled', reason: null, due_us: null };
+  const retry = isRetryable(closing.outcome) ? run.policy.retry?.[closing.outcome] : undefined;
+  if (retry && calls_before < retry.times) return pool('retry', now_us + retry.after_s * 1_000_000);
+  return { status: 'failed', reason: closing.cause, due_us: null };
+}
+
+type Retryable = keyof NonNullable<Policy['retry']>;
+
+function isRetryable(outcome: Outcome): outcome is Retryable {
+  return outcome === 'busy' || outcome === 'no_answer' || outcome === 'voicemail' || outcome === 'failed';
+}
+
+/**
+ * Closes attempts of one run under its lock: history, jobs, schedule, counters and, when nothing is left, the run
+ * itself, in the transaction of the caller. Whoever brings the open attempts of a stopping run to zero makes it final.
+ * Returns the run's new status.
+ */
+export async function closeAttempts(
+  tx: Tx,
+  run: RunRow,
+  closed: ClosedAttempt[],
+  now_us: number,
+  limits: Limits,
+): Promise<RunStatus> {
+  if (closed.length === 0) return run.status;
+  const calls_before = await countCallsBefore(tx, run, closed);
+  const ends = closed.map((item) => ({
+    ...item,
+    end: endJob(run, item, calls_before.get(item.attempt.seq) ?? 0, now_us),
+  }));
+  const seqs = closed.map(({ attempt }) => attempt.seq);
+  writeHistory(tx, run, closed, now_us);
+  tx.send(
+    'DELETE FROM carillon.open_attempts WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)',
+    [run.business_id, run.run_id, seqs],
+    seqs.length,
+  );
+  const groups = Map.groupBy(ends, ({ end, closing }) => JSON.stringify([end.status, closing.outcome, end.reason]));
+  for (const group of groups.values()) moveJobs(tx, run, group);
+  schedule(
+    tx,
+    run,
+    ends.filter(({ end }) => end.due_us !== null),
+  );
+  if (closed.some(({ closing }) => closing.lane_refused)) haltLane(tx, run, closed, now_us, limits);
+  const delta: Partial<Counters> = { in_progress: -closed.length };
+  for (const { end } of ends) delta[end.status] = (delta[end.status] ?? 0) + 1;
+  return moveCounters(tx, run, delta, { settled: ends.some(({ end }) => end.status !== 'waiting'), limits });
+}
+
+/**
+ * Changes a locked run's counters and makes it final when nothing is left to do. Returns the run's status after it.
+ * The database checks that the counters add up to total_leads.
+ */
+export function moveCounters(
+  tx: Tx,
+  run: RunRow,
+  delta: Partial<Counters>,
+  options: { settled: boolean; limits: Limits },
+): RunStatus {
+  const of = (name: keyof Counters) => run[name] + (delta[name] ?? 0);
+  const done = of('queued') + of('waiting') + of('in_progress') === 0;
+  const status = done && run.ended_at === null ? finalStatus(run, options.limits) : run.status;
+  tx.send(
+    `UPDATE carillon.outbound_call_runs SET queued = queued + $3, waiting = waiting + $4,
+       in_progress = in_progress + $5, completed = completed + $6, failed = failed + $7, cancelled = cancelled + $8,
+       skipped = skipped + $9, needs_review = needs_review + $10, status = $11,
+       ended_at = CASE WHEN $12 THEN now() ELSE ended_at END,
+       locked_by_worker = CASE WHEN $12 THEN NULL ELSE locked_by_worker END,
+       lock_ts = CASE WHEN $12 THEN NULL ELSE lock_ts END,
+       lease_settled = lease_settled OR $13, updated_at = now()
+     WHERE business_id = $1 AND run_id = $2`,
+    [
+      run.business_id,
+      run.run_id,
+      delta.queued ?? 0,
+      delta.waiting ?? 0,
+      delta.in_progress ?? 0,
+      delta.completed ?? 0,
+      delta.failed ?? 0,
+      delta.cancelled ?? 0,
+      delta.skipped ?? 0,
+      delta.needs_review ?? 0,
+      status,
+      status !== run.status,
+      options.settled,
+    ],
+    1,
+  );
+  return status;
+}
+
+function finalStatus(run: RunRow, limits: Limits): RunStatus {
+  if (run.status !== 'cancelling') return 'completed';
+  return run.fruitless_leases >= limits.fruitless_leases ? 'failed' : 'cancelled';
+}
+
+/** Calls that took place, by job; asked only where a retry policy needs it. */
+async function countCallsBefore(tx: Tx, run: RunRow, closed: ClosedAttempt[]): Promise<Map<number, number>> {
+  const seqs = closed
+    .filter(({ closing }) => isRetryable(closing.outcome) && run.policy.retry?.[closing.outcome])
+    .map(({ attempt }) => attempt.seq);
+  if (seqs.length === 0) return new Map();
+  const rows = await tx.query<{ seq: number; calls: number }>(
+    `SELECT seq, count(DISTINCT attempt_no) AS calls FROM carillon.attempts
+     WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)
+       AND outcome IN ('completed', 'busy', 'no_answer', 'voicemail', 'failed', 'cancelled')
+     GROUP BY seq`,
+    [run.business_id, run.run_id, seqs],
+  );
+  return new Map(rows.map((row) => [row.seq, row.calls]));
+}
+
+/** Appends how these attempts ended. Nothing ever changes a row that is there. */
+export function writeHistory(tx: Tx, run: RunRow, closed: ClosedAttempt[], now_us: number): void {
+  const column = <T>(of: (item: ClosedAttempt) => T) => closed.map(of);
+  tx.send(
+    `WITH history AS (
+       INSERT INTO carillon.attempts (business_id, run_id, carrier_account_id, ended_us, seq, attempt_no, revision,
+         lead_id, token, worker_id, lease_epoch, control_epoch, from_number, intent_us, call_id, placed_us, ringing_us,
+         answered_us, duration_s, outcome, cause)
+       SELECT $1, $2, $3, $4, h.*
+       FROM unnest($5::int[], $6::smallint[], $7::smallint[], $8::bigint[], $9::text[], $10::text[], $11::int[],
+         $12::int[], $13::text[], $14::bigint[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[], $19::int[],
+         $20::text[], $21::text[]) AS h
+       RETURNING 1)
+     SELECT count(*) FROM history`,
+    [
+      run.business_id,
+      run.run_id,
+      run.carrier_account_id,
+      now_us,
+      column(({ attempt }) => attempt.seq),
+      column(({ attempt }) => attempt.attempt_no),
+      column(({ attempt }) => attempt.revision),
+      column(({ attempt }) => attempt.lead_id),
+      column(({ attempt }) => attempt.token),
+      column(({ attempt }) => attempt.worker_id),
+      column(({ attempt }) => attempt.lease_epoch),
+      column(({ attempt }) => attempt.control_epoch),
+      column(({ attempt }) => attempt.from_number),
+      column(({ attempt }) => attempt.intent_us),
+      column(({ attempt }) => attempt.call_id),
+      column(({ attempt }) => attempt.placed_us),
+      column(({ attempt }) => attempt.ringing_us),
+      column(({ attempt }) => attempt.answered_us),
+      column(({ closing }) => closing.duration_s),
+      column(({ closing }) => closing.outcome),
+      column(({ closing }) => closing.cause),
+    ],
+  );
+}
+
+/** Grouped by what becomes of them: an UPDATE joined to unnest(…) became a nested loop over a scan on stale statistics. */
+function moveJobs(tx: Tx, run: RunRow, group: { attempt: OpenAttempt; closing: Closing; end: JobEnd }[]): void {
+  const [first] = group;
+  if (!first) return;
+  const seqs: Seq[] = group.map(({ attempt }) => attempt.seq);
+  tx.send(
+    `UPDATE carillon.outbound_call_jobs SET status = $4, last_outcome = $5, reason = $6, updated_at = now()
+     WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3) AND status = 'in_progress'`,
+    [run.business_id, run.run_id, seqs, first.end.status, first.closing.outcome, first.end.reason],
+    seqs.length,
+  );
+}
+
+function schedule(tx: Tx, run: RunRow, waiting: { attempt: OpenAttempt; end: JobEnd }[]): void {
+  if (waiting.length === 0) return;
+  tx.send(
+    `WITH later AS (
+       INSERT INTO carillon.job_schedule (business_id, run_id, seq, due_us, reason)
+       SELECT $1, $2, i.* FROM unnest($3::int[], $4::bigint[], $5::text[]) AS i RETURNING 1)
+     SELECT count(*) FROM later`,
+    [
+      run.business_id,
+      run.run_id,
+      waiting.map(({ attempt }) => attempt.seq),
+      waiting.map(({ end }) => end.due_us),
+      waiting.map(({ end }) => end.reason),
+    ],
+  );
+}
+
+/** The lane's breaker: each refusal in a row doubles its pause; an accepted call closes it (see `record`). */
+function haltLane(tx: Tx, run: RunRow, closed: ClosedAttempt[], now_us: number, limits: Limits): void {
+  const cause = closed.find(({ closing }) => closing.lane_refused)?.closing.cause ?? 'refused';
+  tx.send(
+    `UPDATE carillon.lanes SET refusals_in_a_row = least(refusals_in_a_row + 1, 30), halted_reason = $3,
+       halted_until_us = $4 + least($5 * power(2, refusals_in_a_row), $6)::bigint * 1000
+     WHERE business_id = $1 AND carrier_account_id = $2 AND (halted_reason IS NULL OR halted_until_us IS NOT NULL)`,
+    [run.business_id, run.carrier_account_id, cause, now_us, limits.lane_halt_first_ms, limits.lane_halt_longest_ms],
+  );
+}

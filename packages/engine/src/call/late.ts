@@ -1,0 +1,186 @@
+import type { CarrierCall, JobStatus, Outcome } from '@carillon/contract';
+import type { Tx } from '../db/database.ts';
+import { databaseNow } from '../db/database.ts';
+import type { Limits } from '../limits.ts';
+import type { RunRow } from '../run/row.ts';
+import { applyEvidence, type AttemptKey, type Evidence, type OpenAttempt } from './attempt.ts';
+import { closeAttempts, endJob, moveCounters, writeHistory } from './close.ts';
+import { type EvidenceItem, type Recorded, wantGone } from './record.ts';
+
+interface ClosedRow extends AttemptKey {
+  revision: number;
+  carrier_account_id: number;
+  lead_id: number;
+  worker_id: string;
+  lease_epoch: number;
+  control_epoch: number;
+  from_number: string;
+  intent_us: number;
+  call_id: string | null;
+  outcome: Outcome;
+}
+
+interface JobNow {
+  status: JobStatus;
+  attempts: number;
+  phone: string;
+}
+
+/**
+ * Evidence about an attempt that is closed. Mostly it is a repeated callback and says nothing new. But where no call
+ * was believed to exist (`absent`) or nobody could say (`needs_review`) and here it is: while no newer attempt exists
+ * the call is taken back as this attempt's; otherwise nobody wants it and it is hung up.
+ */
+export async function recordLate(tx: Tx, { key, evidence }: EvidenceItem, limits: Limits): Promise<Recorded> {
+  const keys = [tx.business_id, key.run_id, key.seq] as const;
+  const [runs, closed, jobs, now_us] = await Promise.all([
+    tx.query<RunRow>(
+      'SELECT * FROM carillon.outbound_call_runs WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE',
+      [tx.business_id, key.run_id],
+    ),
+    tx.query<ClosedRow>(
+      `SELECT * FROM carillon.attempts WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND attempt_no = $4
+       ORDER BY revision DESC LIMIT 1`,
+      [...keys, key.attempt_no],
+    ),
+    tx.query<JobNow>(
+      `SELECT j.status, j.attempts, l.phone FROM carillon.outbound_call_jobs j
+       JOIN carillon.leads l ON l.business_id = j.business_id AND l.lead_id = j.lead_id
+       WHERE j.business_id = $1 AND j.run_id = $2 AND j.seq = $3`,
+      [...keys],
+    ),
+    databaseNow(tx),
+  ]);
+  const [run] = runs;
+  const [before] = closed;
+  const [job] = jobs;
+  if (!run || !job || before?.token !== key.token) return 'unknown_attempt';
+  const call = callShownBy(evidence);
+  if (!call || call.call_id === before.call_id) return 'nothing';
+  const live = call.phase !== 'ended';
+  const account = before.carrier_account_id;
+  if (before.call_id !== null) {
+    if (live) wantGone(tx, account, call.call_id, 'a second call for one attempt');
+    return live ? 'unwanted' : 'nothing';
+  }
+  const superseded = job.attempts > before.attempt_no || job.status === 'completed' || job.status === 'in_progress';
+  const stopped = job.status === 'cancelled' || run.status === 'cancelling';
+  if (live && (superseded || stopped || run.ended_at !== null)) {
+    // The end of a call under review settles it; until then the run that ended stays ended.
+    if (job.status === 'needs_review' && !superseded) return 'nothing';
+    wantGone(tx, account, call.call_id, superseded ? 'superseded' : 'the run was stopped');
+    return 'unwanted';
+  }
+  const attempt = reopened(before, key, job, call, now_us);
+  if (superseded || job.status === 'cancelled' || run.ended_at !== null) {
+    await reviseClosed(tx, run, job, attempt, call, limits, now_us, superseded);
+    return 'applied';
+  }
+  await takeBack(tx, run, job, attempt);
+  const verdict = applyEvidence(attempt, { kind: 'call', call }, now_us);
+  const counted = { ...run, [job.status]: run[job.status] - 1, in_progress: run.in_progress + 1 };
+  if (verdict.kind === 'closed') await closeAttempts(tx, counted, [verdict], now_us, limits);
+  return 'applied';
+}
+
+/** The call that this evidence shows to exist, if it does. */
+function callShownBy(evidence: Evidence): CarrierCall | null {
+  if (evidence.kind === 'call') return evidence.call;
+  if (evidence.kind !== 'accepted') return null;
+  const { call_id } = evidence;
+  return { call_id, phase: 'queued', outcome: null, duration_s: null, created_at_s: null, cause: null };
+}
+
+function reopened(before: ClosedRow, key: AttemptKey, job: JobNow, call: CarrierCall, now_us: number): OpenAttempt {
+  const state = call.phase === 'queued' || call.phase === 'ended' ? 'placed' : call.phase;
+  return {
+    ...before,
+    ...key,
+    revision: before.revision + 1,
+    to_number: job.phone,
+    deadline_us: before.intent_us,
+    call_max_ms: 0,
+    state,
+    call_id: call.call_id,
+    placed_us: now_us,
+    ringing_us: null,
+    answered_us: null,
+    unknown_us: null,
+    cause: null,
+    heard_us: now_us,
+    asked_us: 0,
+    hang_up: null,
+  };
+}
+
+/** Makes the attempt open again and its job `in_progress`, from waiting, review or a refusal that was none. */
+async function takeBack(tx: Tx, run: RunRow, job: JobNow, attempt: OpenAttempt): Promise<void> {
+  const key = [tx.business_id, attempt.run_id, attempt.seq];
+  tx.send('DELETE FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 AND seq = $3', key);
+  tx.send(
+    `UPDATE carillon.outbound_call_jobs SET status = 'in_progress', reason = NULL, updated_at = now()
+     WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND status = $4`,
+    [...key, job.status],
+    1,
+  );
+  tx.send(
+    `INSERT INTO carillon.open_attempts (business_id, run_id, seq, attempt_no, revision, carrier_account_id, lead_id,
+       token, state, worker_id, lease_epoch, control_epoch, from_number, to_number, intent_us, deadline_us,
+       call_max_ms, call_id, placed_us, heard_us)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
+    [
+      ...key,
+      attempt.attempt_no,
+      attempt.revision,
+      attempt.carrier_account_id,
+      attempt.lead_id,
+      attempt.token,
+      attempt.state,
+      attempt.worker_id,
+      attempt.lease_epoch,
+      attempt.control_epoch,
+      attempt.from_number,
+      attempt.to_number,
+      attempt.intent_us,
+      attempt.deadline_us,
+      attempt.call_max_ms,
+      attempt.call_id,
+      attempt.placed_us,
+      attempt.heard_us,
+    ],
+    1,
+  );
+  tx.send(
+    `UPDATE carillon.outbound_call_runs SET in_progress = in_progress + 1,
+       waiting = waiting - ($3 = 'waiting')::int, needs_review = needs_review - ($3 = 'needs_review')::int,
+       failed = failed - ($3 = 'failed')::int, updated_at = now()
+     WHERE business_id = $1 AND run_id = $2`,
+    [tx.business_id, run.run_id, job.status],
+    1,
+  );
+}
+
+/** The truth about a call that is over, where nothing can be reopened: history always, the job if it was in review. */
+async function reviseClosed(
+  tx: Tx,
+  run: RunRow,
+  job: JobNow,
+  attempt: OpenAttempt,
+  call: CarrierCall,
+  limits: Limits,
+  now_us: number,
+  superseded: boolean,
+): Promise<void> {
+  const verdict = applyEvidence(attempt, { kind: 'call', call }, now_us);
+  if (verdict.kind !== 'closed') throw new Error('a call that has ended did not close its attempt');
+  writeHistory(tx, run, [verdict], now_us);
+  if (job.status !== 'needs_review' || superseded) return;
+  const end = endJob({ ...run, status: 'completed', policy: { ...run.policy, retry: {} } }, verdict, 0, now_us);
+  tx.send(
+    `UPDATE carillon.outbound_call_jobs SET status = $4, last_outcome = $5, reason = $6, updated_at = now()
+     WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND status = 'needs_review'`,
+    [tx.business_id, attempt.run_id, attempt.seq, end.status, verdict.closing.outcome, end.reason],
+    1,
+  );
+  moveCounters(tx, run, { needs_review: -1, [end.status]: 1 }, { settled: true, limits });
+}

@@ -1,0 +1,29 @@
+/**
+ * GCRA: a lane's starts are spaced by 1/rate. Its one number is the theoretical arrival time (TAT) of the next start,
+ * in microseconds of the database's clock, kept on the lane's row and changed under its lock. A burst of one: in any
+ * span T there are at most rate × T + 1 starts.
+ */
+export interface Pace {
+  /** Start times in microseconds, ascending; as many as may start until `horizon_us`, at most `wanted`. */
+  starts_us: number[];
+  tat_us: number;
+}
+
+export function pace(options: {
+  tat_us: number;
+  now_us: number;
+  horizon_us: number;
+  calls_per_second: number;
+  wanted: number;
+}): Pace {
+  const interval_us = Math.ceil(1_000_000 / options.calls_per_second);
+  const starts_us: number[] = [];
+  let tat_us = Math.max(options.tat_us, options.now_us);
+  // A clock set back leaves a TAT far ahead. More than one interval beyond the horizon was never promised to anyone.
+  if (tat_us > options.horizon_us + interval_us) tat_us = options.now_us + interval_us;
+  while (starts_us.length < options.wanted && tat_us <= options.horizon_us) {
+    starts_us.push(tat_us);
+    tat_us += interval_us;
+  }
+  return { starts_us, tat_us: starts_us.length > 0 ? tat_us : options.tat_us };
+}

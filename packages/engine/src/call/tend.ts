@@ -1,0 +1,106 @@
+import type { BusinessId, RunId, Seq } from '@carillon/contract';
+import type { Database } from '../db/database.ts';
+import { databaseNow, discover, inBusiness } from '../db/database.ts';
+import type { Limits } from '../limits.ts';
+import type { OpenAttempt } from './attempt.ts';
+
+/** What an open attempt needs that nobody is doing: the errand of its state's reaper. */
+export type Errand = 'expire' | 'reconcile' | 'hang_up' | 'poll';
+
+export interface Due {
+  business_id: BusinessId;
+  run_id: RunId;
+  seq: Seq;
+  errand: Errand;
+}
+
+const ERRANDS_AT_ONCE = 500;
+
+/**
+ * Open attempts of all businesses that need tending, whoever holds their runs and whatever those do: attempts past
+ * their dial deadline, unknown ones, live ones that have been silent for long, and those to be hung up.
+ */
+export async function findDue(db: Database, limits: Limits): Promise<Due[]> {
+  return await discover<Due>(
+    db,
+    `WITH clock AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us)
+     SELECT business_id, run_id, seq, errand
+     FROM (
+       SELECT business_id, run_id, seq, asked_us, CASE
+         WHEN state = 'dialing' THEN CASE WHEN deadline_us < now_us THEN 'expire' END
+         WHEN state = 'unknown' THEN CASE WHEN asked_us < now_us - $1::bigint * 1000 THEN 'reconcile' END
+         WHEN hang_up IS NOT NULL AND asked_us < now_us - $2::bigint * 1000 THEN 'hang_up'
+         WHEN greatest(heard_us, asked_us) < now_us - $3::bigint * 1000 THEN 'poll'
+       END AS errand
+       FROM carillon.open_attempts, clock) due
+     WHERE errand IS NOT NULL ORDER BY asked_us LIMIT $4`,
+    [limits.reconcile_every_ms, limits.hang_up_every_ms, limits.poll_after_ms, ERRANDS_AT_ONCE],
+  );
+}
+
+/**
+ * Takes the turn to ask the carrier about an attempt, so that of several workers one does. Null when it no longer
+ * needs it. `now_us` is the database's clock.
+ */
+export async function takeTurn(
+  db: Database,
+  due: Due,
+  every_ms: number,
+): Promise<{ attempt: OpenAttempt; now_us: number } | null> {
+  return await inBusiness(db, due.business_id, async (tx) => {
+    const now_us = await databaseNow(tx);
+    const [attempt] = await tx.query<OpenAttempt>(
+      `UPDATE carillon.open_attempts SET asked_us = $4
+       WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND asked_us < $5 RETURNING *`,
+      [due.business_id, due.run_id, due.seq, now_us, now_us - every_ms * 1_000],
+    );
+    return attempt ? { attempt, now_us } : null;
+  });
+}
+
+/**
+ * Attempts past their dial deadline become unknown: the reaper of `dialing`. It asks neither for the run's state nor
+ * for its lease; a lost COMMIT answer, a pause or a lease given back leave such attempts too. Returns how many.
+ */
+export async function expireDialing(db: Database, due: Due[]): Promise<number> {
+  let expired = 0;
+  for (const [business_id, mine] of Map.groupBy(due, (item) => item.business_id)) {
+    expired += await inBusiness(db, business_id, async (tx) => {
+      const now_us = await databaseNow(tx);
+      const rows = await tx.query(
+        `WITH overdue AS MATERIALIZED (
+           SELECT run_id, seq FROM carillon.open_attempts
+           WHERE business_id = $1 AND run_id = ANY ($2) AND seq = ANY ($3) AND state = 'dialing' AND deadline_us < $4
+           ORDER BY run_id, seq FOR UPDATE)
+         UPDATE carillon.open_attempts o
+         SET state = 'unknown', unknown_us = $4, cause = 'no answer was recorded before the dial deadline'
+         FROM overdue WHERE o.business_id = $1 AND o.run_id = overdue.run_id AND o.seq = overdue.seq
+         RETURNING o.seq`,
+        [business_id, mine.map((item) => item.run_id), mine.map((item) => item.seq), now_us],
+      );
+      return rows.length;
+    });
+  }
+  return expired;
+}
+
+/**
+ * Call ids that belong to other attempts to the same lead: a call found in the carrier's list is this attempt's only
+ * if it is none of them. Looks through the runs that were alive since `since_us`.
+ */
+export async function boundCallIds(db: Database, attempt: OpenAttempt, since_us: number): Promise<Set<string>> {
+  const rows = await inBusiness(db, attempt.business_id, (tx) =>
+    tx.query<{ call_id: string }>(
+      `SELECT a.call_id FROM carillon.outbound_call_runs r
+       JOIN carillon.outbound_call_jobs j ON j.business_id = $1 AND j.run_id = r.run_id AND j.lead_id = $2
+       JOIN carillon.attempts a ON a.business_id = $1 AND a.run_id = j.run_id AND a.seq = j.seq
+       WHERE r.business_id = $1 AND (r.ended_at IS NULL OR r.ended_at >= to_timestamp($3::float8 / 1000000))
+         AND a.call_id IS NOT NULL
+       UNION ALL
+       SELECT call_id FROM carillon.open_attempts
+       WHERE business_id = $1 AND lead_id = $2 AND call_id IS NOT NULL`,
+      [attempt.business_id, attempt.lead_id, since_us],
+    ),
+  );
+  return new Set(rows.map((row) => row.call_id));
+}

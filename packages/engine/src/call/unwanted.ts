@@ -1,0 +1,71 @@
+import type { BusinessId } from '@carillon/contract';
+import type { Database } from '../db/database.ts';
+import { discover, inBusiness } from '../db/database.ts';
+import type { Limits } from '../limits.ts';
+import { wantGone } from './record.ts';
+
+export interface UnwantedCall {
+  business_id: BusinessId;
+  carrier_account_id: number;
+  call_id: string;
+}
+
+const CALLS_AT_ONCE = 100;
+
+/** Calls that nobody wants and that nobody has asked to end in the last `hang_up_every_ms`; the turn is taken with it. */
+export async function takeUnwanted(db: Database, limits: Limits): Promise<UnwantedCall[]> {
+  const due = await discover<UnwantedCall>(
+    db,
+    `SELECT business_id, carrier_account_id, call_id
+     FROM carillon.unwanted_calls
+     WHERE over_at IS NULL
+       AND asked_us < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $1::bigint * 1000
+     ORDER BY asked_us LIMIT $2`,
+    [limits.hang_up_every_ms, CALLS_AT_ONCE],
+  );
+  const mine: UnwantedCall[] = [];
+  for (const call of due) {
+    const taken = await inBusiness(db, call.business_id, (tx) =>
+      tx.query(
+        `UPDATE carillon.unwanted_calls SET asked_us = (extract(epoch FROM now()) * 1000000)::bigint
+         WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = $3 AND over_at IS NULL
+           AND asked_us < (extract(epoch FROM now()) * 1000000)::bigint - $4::bigint * 1000
+         RETURNING call_id`,
+        [call.business_id, call.carrier_account_id, call.call_id, limits.hang_up_every_ms],
+      ),
+    );
+    if (taken.length > 0) mine.push(call);
+  }
+  return mine;
+}
+
+/** The carrier showed a final status: the intent is done. */
+export async function unwantedIsOver(db: Database, call: UnwantedCall): Promise<void> {
+  await inBusiness(db, call.business_id, (tx) =>
+    tx.query(
+      `UPDATE carillon.unwanted_calls SET over_at = now()
+       WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = $3`,
+      [call.business_id, call.carrier_account_id, call.call_id],
+    ),
+  );
+}
+
+/**
+ * A validly signed callback for an attempt that the database does not know: the database has forgotten calls (a backup
+ * restored, a failover that lost commits). The call is hung up and the lane takes no more until a person says so.
+ */
+export async function reportForgottenCall(
+  db: Database,
+  business_id: BusinessId,
+  carrier_account_id: number,
+  call_id: string,
+): Promise<void> {
+  await inBusiness(db, business_id, async (tx) => {
+    await tx.query(
+      `UPDATE carillon.lanes SET halted_reason = 'a call that the database does not know', halted_until_us = NULL
+       WHERE business_id = $1 AND carrier_account_id = $2`,
+      [business_id, carrier_account_id],
+    );
+    wantGone(tx, carrier_account_id, call_id, 'not known to the database');
+  });
+}

@@ -1,0 +1,192 @@
+import pg from 'pg';
+import type { BusinessId } from '@carillon/contract';
+
+/**
+ * The two doors to the database. Tenant tables are reached through `inBusiness` alone; `discover` reads a few columns
+ * across businesses through a login of its own, to find work, and can write nothing.
+ */
+export interface Database {
+  readonly app: pg.Pool;
+  readonly discovery: pg.Pool;
+  close(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  app_url: string;
+  /** Defaults to the application's URL with `_discovery` appended to its user. */
+  discovery_url?: string | undefined;
+  /** Connections of the application's pool; two to four fill two cores. */
+  pool_connections?: number;
+  application_name?: string;
+  /** A connection that can't be had in this time is an error. */
+  connect_timeout_ms?: number;
+  /** Below the lease TTL: a process stopped inside a transaction must not hold its locks longer. */
+  idle_in_transaction_timeout_ms?: number;
+}
+
+/** A statement's parameters; arrays become PostgreSQL arrays. */
+export type Params = readonly unknown[];
+
+/** A transaction of one business. Nothing else can reach tenant tables. */
+export interface Tx {
+  readonly business_id: BusinessId;
+  /** Sends a statement and waits for its rows. Statements sent without waiting in between share a round trip. */
+  query<Row extends object>(sql: string, params?: Params): Promise<Row[]>;
+  /**
+   * Sends a write without waiting: those sent in a row share a round trip. All are waited for before COMMIT is sent;
+   * the failure of one fails the transaction. `expected_rows`: any other number of touched rows is a broken guard and rolls back.
+   */
+  send(sql: string, params?: Params, expected_rows?: number): void;
+}
+
+/** A guard did not hold: another number of rows was touched than the locked state promised. Rolled back, never retried. */
+export class GuardError extends Error {}
+
+const INT8 = 20;
+const types: pg.CustomTypesConfig = {
+  // bigint columns hold ids and microseconds, all below 2^53.
+  getTypeParser: ((oid: number, format?: 'text') =>
+    oid === INT8 ? Number : pg.types.getTypeParser(oid, format)) as pg.CustomTypesConfig['getTypeParser'],
+};
+
+export function discoveryUrl(app_url: string): string {
+  const url = new URL(app_url);
+  url.username = `${url.username}_discovery`;
+  return url.toString();
+}
+
+export function openDatabase(options: DatabaseOptions): Database {
+  const common = {
+    types,
+    application_name: options.application_name ?? 'carillon',
+    connectionTimeoutMillis: options.connect_timeout_ms ?? 5_000,
+    keepAlive: true,
+    idle_in_transaction_session_timeout: options.idle_in_transaction_timeout_ms ?? 20_000,
+  };
+  const app = new pg.Pool({
+    ...common,
+    connectionString: options.app_url,
+    max: options.pool_connections ?? 6,
+    pipeline: true,
+  } as pg.PoolConfig);
+  const discovery = new pg.Pool({
+    ...common,
+    connectionString: options.discovery_url ?? discoveryUrl(options.app_url),
+    max: 2,
+  });
+  // A pool without this listener takes the process down when an idle connection breaks. The broken connection leaves
+  // the pool; whoever needs one next gets a fresh one, or the error.
+  app.on('error', () => {});
+  discovery.on('error', () => {});
+  return {
+    app,
+    discovery,
+    async close() {
+      await Promise.all([app.end(), discovery.end()]);
+    },
+  };
+}
+
+const RETRYABLE = new Set(['40001', '40P01']);
+const RETRIES = 5;
+
+/** How often a transaction was run again after a serialisation failure or a deadlock, since the process began. */
+export const transactionRetries = { count: 0 };
+
+/**
+ * Runs `work` in one transaction of `business_id`. A serialisation failure or a deadlock rolled everything back, so
+ * `work` is run again, up to five times; it must therefore do nothing but database work.
+ *
+ * Throws what `work` throws, after a rollback, and the driver's error when the connection breaks. A break during COMMIT
+ * leaves the outcome open: callers are written so that either way the rows tell.
+ */
+export async function inBusiness<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await once(db, business_id, work);
+    } catch (error) {
+      if (tries > RETRIES || !RETRYABLE.has(sqlState(error) ?? '')) throw error;
+      transactionRetries.count++;
+    }
+  }
+}
+
+async function once<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => Promise<T>): Promise<T> {
+  if (!Number.isSafeInteger(business_id) || business_id <= 0) throw new TypeError('inBusiness: not a business id');
+  const client = await db.app.connect();
+  let broken: Error | undefined;
+  const onError = (error: Error) => (broken = error);
+  client.on('error', onError);
+  const sent: Promise<unknown>[] = [];
+  // The first failure of a statement sent without waiting. Those behind it only say that the transaction is aborted.
+  let failure: unknown;
+  const launch = <R extends object>(sql: string, params?: Params) => {
+    const promise = client.query<R & pg.QueryResultRow>(sql, params as unknown[] | undefined);
+    promise.catch((error: unknown) => (failure ??= error));
+    return promise;
+  };
+  try {
+    sent.push(launch('BEGIN'));
+    // A plain SET: poolers in transaction mode and Citus pass it on. The id is a checked integer.
+    sent.push(launch(`SET LOCAL carillon.business_id = '${business_id}'`));
+    const result = await work({
+      business_id,
+      query: async <Row extends object>(sql: string, params?: Params) => (await launch<Row>(sql, params)).rows as Row[],
+      send(sql, params, expected_rows) {
+        const write = launch(sql, params);
+        if (expected_rows === undefined) sent.push(write);
+        else
+          sent.push(
+            write.then(({ rowCount }) => {
+              if (rowCount !== expected_rows)
+                failure ??= new GuardError(`${rowCount} rows touched, ${expected_rows} expected: ${sql.slice(0, 60)}`);
+            }),
+          );
+      },
+    });
+    await Promise.allSettled(sent);
+    if (failure) throw failure;
+    const end = await launch('COMMIT');
+    // COMMIT of an aborted transaction answers ROLLBACK without an error.
+    if (end.command !== 'COMMIT') throw failure ?? new Error('the transaction was rolled back');
+    client.release();
+    return result;
+  } catch (error) {
+    await Promise.allSettled(sent);
+    const rolledBack = broken
+      ? false
+      : await client.query('ROLLBACK').then(
+          () => true,
+          () => false,
+        );
+    client.release(!rolledBack);
+    throw error;
+  } finally {
+    client.off('error', onError);
+  }
+}
+
+/** Reads across businesses, through the discovery login: a few columns, no writes. */
+export async function discover<Row extends object>(db: Database, sql: string, params: Params = []): Promise<Row[]> {
+  const result = await db.discovery.query<Row & pg.QueryResultRow>(sql, params as unknown[]);
+  return result.rows;
+}
+
+/** The five-character SQLSTATE of a server's error, or undefined. */
+export function sqlState(error: unknown): string | undefined {
+  return error instanceof pg.DatabaseError ? error.code : undefined;
+}
+
+/** The constraint that a server's error names, or undefined. */
+export function violatedConstraint(error: unknown): string | undefined {
+  return error instanceof pg.DatabaseError ? error.constraint : undefined;
+}
+
+/** The database's clock, in microseconds since 1970. Read after the locks, so that waiting for them is not counted. */
+export async function databaseNow(tx: Tx): Promise<number> {
+  const [row] = await tx.query<{ now_us: number }>(
+    'SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us',
+  );
+  if (!row) throw new Error('the database did not tell the time');
+  return row.now_us;
+}

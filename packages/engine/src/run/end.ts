@@ -1,0 +1,18 @@
+import type { BusinessId, RunId } from '@carillon/contract';
+import type { Database } from '../db/database.ts';
+import { discover } from '../db/database.ts';
+import { stopRun } from './stop.ts';
+
+const RUNS_AT_ONCE = 100;
+
+/** Stops the runs whose `ends_at` has come, draining their calls. Returns how many. */
+export async function endOverdueRuns(db: Database): Promise<number> {
+  const overdue = await discover<{ business_id: BusinessId; run_id: RunId }>(
+    db,
+    `SELECT business_id, run_id FROM carillon.outbound_call_runs
+     WHERE status IN ('pending', 'running', 'paused') AND ends_at <= now() ORDER BY ends_at LIMIT $1`,
+    [RUNS_AT_ONCE],
+  );
+  for (const run of overdue) await stopRun(db, run.business_id, run.run_id, 'drain');
+  return overdue.length;
+}

@@ -1,0 +1,129 @@
+import type { BusinessId, RunId } from '@carillon/contract';
+import type { Database, Tx } from '../db/database.ts';
+import { discover, inBusiness } from '../db/database.ts';
+import type { Limits } from '../limits.ts';
+import type { RunRow } from './row.ts';
+
+/** A worker's time-limited right to work on a run. Void once another epoch is on the row. */
+export interface Lease {
+  business_id: BusinessId;
+  run_id: RunId;
+  carrier_account_id: number;
+  lease_epoch: number;
+}
+
+export interface LeaseNews {
+  taken: Lease[];
+  /** How many runs each live worker should hold; a worker with more gives the excess back. */
+  fair_share: number;
+}
+
+/**
+ * Takes up to the worker's fair share of the runs that nobody works on: fresh ones, resumed ones, and those whose
+ * worker missed its heartbeats. One run of each business comes before any business's second, so that many runs of one
+ * do not keep another waiting.
+ *
+ * Also tells that this worker is alive.
+ */
+export async function leaseRuns(db: Database, worker_id: string, held: number, limits: Limits): Promise<LeaseNews> {
+  const workers = await markAlive(db, worker_id, limits);
+  const [due] = await discover<{ runs: number }>(
+    db,
+    `SELECT count(*) AS runs FROM carillon.outbound_call_runs
+     WHERE status IN ('pending', 'running') AND (starts_at IS NULL OR starts_at <= now())`,
+  );
+  const fair_share = Math.min(limits.worker_runs, Math.ceil((due?.runs ?? 0) / workers));
+  const taken: Lease[] = [];
+  if (held >= fair_share) return { taken, fair_share };
+  const free = await discover<{ business_id: BusinessId; run_id: RunId }>(
+    db,
+    `SELECT business_id, run_id
+     FROM (SELECT business_id, run_id, row_number() OVER (PARTITION BY business_id ORDER BY run_id) AS turn
+           FROM carillon.outbound_call_runs
+           WHERE status IN ('pending', 'running') AND (starts_at IS NULL OR starts_at <= now())
+             AND (lock_ts IS NULL OR lock_ts < now() - $1 * interval '1 ms')) unheld
+     ORDER BY turn, run_id LIMIT $2`,
+    [limits.lease_ttl_ms, fair_share - held],
+  );
+  for (const run of free) {
+    const lease = await inBusiness(db, run.business_id, (tx) => leaseRun(tx, run.run_id, worker_id, limits));
+    if (lease) taken.push(lease);
+  }
+  return { taken, fair_share };
+}
+
+/**
+ * Takes one run, if it is still free. SKIP LOCKED: of two workers that want it, the second goes on at once. A run whose
+ * leases started calls and finished none, again and again, is failed instead of taken.
+ */
+export async function leaseRun(tx: Tx, run_id: RunId, worker_id: string, limits: Limits): Promise<Lease | null> {
+  const [run] = await tx.query<RunRow>(
+    `SELECT * FROM carillon.outbound_call_runs
+     WHERE business_id = $1 AND run_id = $2 AND status IN ('pending', 'running')
+       AND (starts_at IS NULL OR starts_at <= now())
+       AND (lock_ts IS NULL OR lock_ts < now() - $3 * interval '1 ms')
+     FOR NO KEY UPDATE SKIP LOCKED`,
+    [tx.business_id, run_id, limits.lease_ttl_ms],
+  );
+  if (!run) return null;
+  const reclaimed = run.locked_by_worker !== null;
+  const fruitless = run.lease_settled ? 0 : run.fruitless_leases + (reclaimed && run.lease_claimed ? 1 : 0);
+  if (fruitless >= limits.fruitless_leases) {
+    await failRun(tx, run, fruitless);
+    return null;
+  }
+  await tx.query(
+    `UPDATE carillon.outbound_call_runs SET
+       status = 'running', started_at = coalesce(started_at, now()), locked_by_worker = $3, lock_ts = now(),
+       lease_epoch = lease_epoch + 1, reclaim_count = reclaim_count + $4, lease_claimed = false, lease_settled = false,
+       fruitless_leases = $5, updated_at = now()
+     WHERE business_id = $1 AND run_id = $2`,
+    [tx.business_id, run_id, worker_id, reclaimed ? 1 : 0, fruitless],
+  );
+  return {
+    business_id: tx.business_id,
+    run_id,
+    carrier_account_id: run.carrier_account_id,
+    lease_epoch: run.lease_epoch + 1,
+  };
+}
+
+/**
+ * Gives up on a run. It becomes final once its open attempts are settled; until then it is stopped like a cancelled
+ * one, so that no further lease is taken.
+ */
+async function failRun(tx: Tx, run: RunRow, fruitless: number): Promise<void> {
+  const error = `${fruitless} workers in a row started calls of this run and died before any of them finished`;
+  await tx.query(
+    `UPDATE carillon.outbound_call_runs SET
+       status = CASE WHEN in_progress = 0 THEN 'failed' ELSE 'cancelling' END,
+       ended_at = CASE WHEN in_progress = 0 THEN now() END, last_error = $3,
+       cancel_requested_at = now(), control_epoch = control_epoch + 1,
+       cancelled = cancelled + queued + waiting, queued = 0, waiting = 0,
+       fruitless_leases = $4, locked_by_worker = NULL, lock_ts = NULL, updated_at = now()
+     WHERE business_id = $1 AND run_id = $2`,
+    [tx.business_id, run.run_id, error, fruitless],
+  );
+}
+
+const FORGET_WORKERS_AFTER = '1 hour';
+
+/** Says that this worker lives, at most ten times a TTL. Returns how many do, itself included. */
+async function markAlive(db: Database, worker_id: string, limits: Limits): Promise<number> {
+  await db.app.query(
+    `INSERT INTO carillon.workers AS w (worker_id) VALUES ($1) ON CONFLICT (worker_id) DO UPDATE SET seen_at = now()
+     WHERE w.seen_at < now() - $2 * interval '1 ms'`,
+    [worker_id, limits.lease_ttl_ms / 10],
+  );
+  await db.app.query('DELETE FROM carillon.workers WHERE seen_at < now() - $1::interval', [FORGET_WORKERS_AFTER]);
+  const alive = await db.app.query<{ workers: number }>(
+    `SELECT count(*) AS workers FROM carillon.workers WHERE seen_at > now() - $1 * interval '1 ms'`,
+    [limits.lease_ttl_ms],
+  );
+  return Math.max(1, alive.rows[0]?.workers ?? 1);
+}
+
+/** A worker that stops says so, and the others take over its share at once. */
+export async function leaveWorkers(db: Database, worker_id: string): Promise<void> {
+  await db.app.query('DELETE FROM carillon.workers WHERE worker_id = $1', [worker_id]);
+}

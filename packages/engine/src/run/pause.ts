@@ -1,0 +1,35 @@
+import type { BusinessId, LiveCalls, RunId, StoppedRun } from '@carillon/contract';
+import { CarillonError } from '@carillon/contract';
+import type { Database } from '../db/database.ts';
+import { inBusiness } from '../db/database.ts';
+import { readRun } from './read.ts';
+import { lockRun } from './row.ts';
+import { countInFlight } from './stop.ts';
+
+/**
+ * Pauses a run: when this has answered, no further attempt is committed until it is resumed. Queued and waiting jobs
+ * keep their places. Pausing a paused run changes nothing. Throws `run_not_found`, `run_state_conflict`.
+ */
+export async function pauseRun(
+  db: Database,
+  business_id: BusinessId,
+  run_id: RunId,
+  live_calls: LiveCalls,
+  reason: string | null = null,
+): Promise<StoppedRun> {
+  return await inBusiness(db, business_id, async (tx) => {
+    const run = await lockRun(tx, run_id);
+    if (!['pending', 'running', 'paused'].includes(run.status))
+      throw new CarillonError('run_state_conflict', { status: run.status, action: 'paused' });
+    const in_flight = await countInFlight(tx, run_id, live_calls);
+    if (run.status !== 'paused')
+      tx.send(
+        `UPDATE carillon.outbound_call_runs SET status = 'paused', pause_reason = $3,
+           control_epoch = control_epoch + 1, locked_by_worker = NULL, lock_ts = NULL, updated_at = now()
+         WHERE business_id = $1 AND run_id = $2`,
+        [business_id, run_id, reason],
+        1,
+      );
+    return { ...(await readRun(tx, run_id)), in_flight };
+  });
+}

@@ -1,0 +1,61 @@
+import type { BusinessId, LiveCalls, RunId, StoppedRun } from '@carillon/contract';
+import { CarillonError, isFinalRun } from '@carillon/contract';
+import type { Database, Tx } from '../db/database.ts';
+import { inBusiness } from '../db/database.ts';
+import { readRun } from './read.ts';
+import { lockRun } from './row.ts';
+
+/**
+ * Stops a run for good. When this has answered, no further attempt is committed: a claim takes the run's lock first
+ * and then sees the state that is written here. `in_flight` counts the attempts committed before. The cost does not
+ * depend on how many jobs are queued: their counters move now, their rows are swept later.
+ *
+ * Stopping a stopped run again changes nothing, but `hang_up` still hangs up what `drain` had left alive. Throws
+ * `run_not_found`, and `run_state_conflict` for a run that completed or failed.
+ */
+export async function stopRun(
+  db: Database,
+  business_id: BusinessId,
+  run_id: RunId,
+  live_calls: LiveCalls,
+): Promise<StoppedRun> {
+  return await inBusiness(db, business_id, async (tx) => {
+    const run = await lockRun(tx, run_id);
+    if (run.status === 'completed' || run.status === 'failed')
+      throw new CarillonError('run_state_conflict', { status: run.status, action: 'stopped' });
+    const in_flight = await countInFlight(tx, run_id, live_calls);
+    if (!isFinalRun(run.status) && run.status !== 'cancelling') {
+      tx.send(
+        `UPDATE carillon.outbound_call_runs SET
+           status = CASE WHEN in_progress = 0 THEN 'cancelled' ELSE 'cancelling' END,
+           ended_at = CASE WHEN in_progress = 0 THEN now() END,
+           cancel_requested_at = now(), control_epoch = control_epoch + 1,
+           cancelled = cancelled + queued + waiting, queued = 0, waiting = 0,
+           locked_by_worker = NULL, lock_ts = NULL, updated_at = now()
+         WHERE business_id = $1 AND run_id = $2`,
+        [business_id, run_id],
+        1,
+      );
+    }
+    return { ...(await readRun(tx, run_id)), in_flight };
+  });
+}
+
+/**
+ * Counts the run's open attempts and, to hang up, flags each. Under the run's lock nothing can be added to them, so
+ * none is missed; the flag is the durable intent that is repeated until the carrier shows a final status.
+ */
+export async function countInFlight(tx: Tx, run_id: RunId, live_calls: LiveCalls): Promise<number> {
+  const open =
+    live_calls === 'hang_up'
+      ? await tx.query(
+          `UPDATE carillon.open_attempts SET hang_up = coalesce(hang_up, 'run') WHERE business_id = $1 AND run_id = $2
+           RETURNING seq`,
+          [tx.business_id, run_id],
+        )
+      : await tx.query('SELECT seq FROM carillon.open_attempts WHERE business_id = $1 AND run_id = $2', [
+          tx.business_id,
+          run_id,
+        ]);
+  return open.length;
+}
