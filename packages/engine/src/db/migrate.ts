@@ -11,6 +11,8 @@ import {
 import { inTransaction, lockMigrations, type MigrationSession, openSession } from './migration-session.ts';
 import type { SqlStatement } from './split-sql.ts';
 
+export { MigrateError, type MigrateErrorCode } from './migrate-error.ts';
+
 export interface MigrateOptions {
   /** A direct connection as the login that owns the schema, or may create it. Not through a pooler in transaction mode. */
   ownerUrl: string;
