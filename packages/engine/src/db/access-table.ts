@@ -41,7 +41,7 @@ export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
     'total_leads',
   ],
   open_attempts: ['business_id', 'run_id', 'seq', 'state', 'deadline_us', 'heard_us', 'asked_us', 'hang_up'],
-  unwanted_calls: ['business_id', 'carrier_account_id', 'call_id', 'over_at', 'asked_us'],
+  unwanted_calls: ['business_id', 'carrier_account_id', 'call_id', 'asked_us', 'over_at'],
 };
 
 /**
