@@ -1,0 +1,182 @@
+import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http';
+import { connect as tcpConnect, isIP, Socket } from 'node:net';
+import { connect as tlsConnect } from 'node:tls';
+import type { DialGate } from '@carillon/contract';
+
+/**
+ * One HTTP request over a connection of its own: no pool, no proxy, no redirects, no retries. The headers leave first,
+ * the body last and in one write, so that a process that is stopped in between leaves an unfinished request, which the
+ * carrier drops.
+ */
+export interface Outgoing {
+  method: 'GET' | 'POST';
+  url: URL;
+  authorization: string;
+  /** Form-encoded; null for none. */
+  body: string | null;
+}
+
+export interface ExchangeLimits {
+  connect_timeout_ms: number;
+  response_timeout_ms: number;
+  response_bytes: number;
+}
+
+/** `body_sent` false: not one byte of the body was handed to the socket. Causes are codes, never texts with addresses. */
+export type Exchange =
+  | { kind: 'answered'; status: number; text: string; body_sent: boolean }
+  | { kind: 'failed'; cause: string; body_sent: boolean }
+  /** The gate did not let the body go. */
+  | { kind: 'held' };
+
+type Answer = { status: number; text: string } | { cause: string };
+
+const OPEN_GATE: DialGate = { pace: async () => undefined, mayStart: () => true };
+
+export async function exchange(outgoing: Outgoing, limits: ExchangeLimits, gate = OPEN_GATE): Promise<Exchange> {
+  const connection = await connect(outgoing.url, limits.connect_timeout_ms);
+  if (!(connection instanceof Socket)) return { kind: 'failed', cause: connection.cause, body_sent: false };
+  try {
+    return await converse(connection, outgoing, limits, gate);
+  } finally {
+    connection.destroy();
+  }
+}
+
+async function converse(socket: Socket, outgoing: Outgoing, limits: ExchangeLimits, gate: DialGate): Promise<Exchange> {
+  const body = outgoing.body === null ? undefined : Buffer.from(outgoing.body, 'latin1');
+  const sent = openRequest(socket, outgoing, body?.length ?? 0);
+  const answer = awaitAnswer(sent, limits.response_bytes);
+  const early = await Promise.race([answer.settled, becomeReady(sent, socket, gate, limits.connect_timeout_ms)]);
+
+  // Answered, broken or given up before the body's turn.
+  if (early !== null || answer.begun || socket.destroyed) {
+    return finish(early ?? (await answer.within(limits.response_timeout_ms)), false);
+  }
+  // From the question to the write nothing is awaited: they are one turn.
+  if (!gate.mayStart()) return { kind: 'held' };
+  sent.end(body);
+  return finish(await answer.within(limits.response_timeout_ms), true);
+}
+
+function finish(answer: Answer, body_sent: boolean): Exchange {
+  return 'cause' in answer ? { kind: 'failed', ...answer, body_sent } : { kind: 'answered', ...answer, body_sent };
+}
+
+/** The request on a connection that stands already; nothing is written before `flushHeaders`. */
+function openRequest(socket: Socket, { method, url, authorization }: Outgoing, body_bytes: number): ClientRequest {
+  return httpRequest({
+    method,
+    path: url.pathname + url.search,
+    createConnection: () => socket,
+    setHost: false,
+    headers: {
+      Host: url.host,
+      Authorization: authorization,
+      Accept: 'application/json',
+      Connection: 'close',
+      ...(method === 'POST' && {
+        'Content-Type': 'application/x-www-form-urlencoded',
+        'Content-Length': String(body_bytes),
+      }),
+    },
+  });
+}
+
+/** Resolves with null once the headers are with the kernel and the gate has paced; with a cause when that failed. */
+async function becomeReady(sent: ClientRequest, socket: Socket, gate: DialGate, timeout_ms: number) {
+  const late = setTimeout(() => sent.destroy(failure('connect_timeout')), timeout_ms);
+  try {
+    await new Promise<void>((taken) => sent.once('socket', () => taken()));
+    sent.flushHeaders();
+    // An empty write is done only after everything before it is.
+    const broken = await new Promise<Error | null | undefined>((flushed) => socket.write('', flushed));
+    if (broken) return { cause: codeOf(broken) };
+  } finally {
+    clearTimeout(late);
+  }
+  try {
+    await gate.pace();
+    return null;
+  } catch {
+    return { cause: 'gate_failed' };
+  }
+}
+
+function connect(url: URL, timeout_ms: number): Promise<Socket | { cause: string }> {
+  const secure = url.protocol === 'https:';
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const where = { host, port: Number(url.port || (secure ? 443 : 80)) };
+  return new Promise((resolve) => {
+    const socket = secure
+      ? tlsConnect({ ...where, ALPNProtocols: ['http/1.1'], ...(isIP(host) === 0 && { servername: host }) })
+      : tcpConnect(where);
+    const give_up = (cause: string) => {
+      clearTimeout(late);
+      socket.destroy();
+      resolve({ cause });
+    };
+    const late = setTimeout(() => give_up('connect_timeout'), timeout_ms);
+    // Without delay, or the headers could wait in the kernel for the body.
+    socket.setNoDelay(true);
+    // Stays for the socket's life: an error between two owners must not end the process.
+    socket.on('error', (error) => give_up(codeOf(error)));
+    socket.once('close', () => give_up('connection_closed'));
+    socket.once(secure ? 'secureConnect' : 'connect', () => {
+      clearTimeout(late);
+      resolve(socket);
+    });
+  });
+}
+
+/** Collects the answer, whenever it comes: also before the body was sent. `settled` never rejects. */
+function awaitAnswer(sent: ClientRequest, bytes_max: number) {
+  let settle: (answer: Answer) => void = () => undefined;
+  const settled = new Promise<Answer>((resolve) => {
+    settle = resolve;
+  });
+  const answer = {
+    /** The status line is here: what is not sent yet must not be sent any more. */
+    begun: false,
+    settled,
+    within(timeout_ms: number): Promise<Answer> {
+      const late = setTimeout(() => settle({ cause: 'response_timeout' }), timeout_ms);
+      return settled.finally(() => clearTimeout(late));
+    },
+  };
+  sent.on('response', (response) => {
+    answer.begun = true;
+    collect(response, bytes_max, settle);
+  });
+  sent.on('upgrade', () => settle({ cause: 'protocol_switch' }));
+  sent.on('error', (error) => settle({ cause: codeOf(error) }));
+  // Once an answer has begun its own events say how it ended: this one may come before its last bytes are read.
+  sent.on('close', () => answer.begun || settle({ cause: 'connection_closed' }));
+  return answer;
+}
+
+function collect(response: IncomingMessage, bytes_max: number, settle: (answer: Answer) => void): void {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  response.on('data', (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes <= bytes_max) {
+      chunks.push(chunk);
+      return;
+    }
+    settle({ cause: 'response_too_large' });
+    response.destroy();
+  });
+  response.on('error', () => settle({ cause: 'response_cut_off' }));
+  response.on('close', () => settle({ cause: 'response_cut_off' }));
+  response.on('end', () => settle({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }));
+}
+
+function failure(code: string): Error {
+  return Object.assign(new Error(code), { code });
+}
+
+/** The code of an error, such as ECONNREFUSED. Its message would tell addresses. */
+function codeOf(error: Error & { code?: unknown }): string {
+  return typeof error.code === 'string' && /^\w{3,60}$/.test(error.code) ? error.code : 'error';
+}
