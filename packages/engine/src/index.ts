@@ -12,12 +12,12 @@ export {
 } from './db/database.ts';
 export * from './db/migrate.ts';
 export { createWaker, listenForWakes, type Waker } from './db/wake.ts';
-export type { AttemptKey, Evidence, OpenAttempt } from './call/attempt.ts';
+export type { AttemptKey, Evidence, EvidenceItem, OpenAttempt, Recorded } from './call/attempt.ts';
 export { readAnswer } from './call/answer.ts';
 export { cancelJob } from './call/cancel-job.ts';
 export { type Claim, type ClaimedAttempt, type ClaimState, claim } from './call/claim.ts';
 export { createGatherer, type Gatherer } from './call/gather.ts';
-export { type EvidenceItem, type Recorded, recordEvidence } from './call/record.ts';
+export { recordEvidence } from './call/record.ts';
 export { boundCallIds, type Due, type Errand, expireDialing, findDue, takeTurn } from './call/tend.ts';
 export { reportForgottenCall, takeUnwanted, type UnwantedCall, unwantedIsOver } from './call/unwanted.ts';
 export { countCalls } from './run/counts.ts';

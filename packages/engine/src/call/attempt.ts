@@ -49,6 +49,19 @@ export type Evidence =
   /** Neither found nor proven absent, and the call can no longer be live. */
   | { kind: 'review'; cause: string };
 
+export interface EvidenceItem {
+  key: AttemptKey;
+  evidence: Evidence;
+}
+
+/**
+ * What became of a piece of evidence:
+ * - `applied`, or `nothing` new in it;
+ * - `unwanted`: it shows a call that nobody wants; the intent to hang it up is recorded;
+ * - `unknown_attempt`: the database knows no such attempt. With a valid signature that means lost data.
+ */
+export type Recorded = 'applied' | 'nothing' | 'unwanted' | 'unknown_attempt';
+
 /** How an attempt ended, and what that means for its job and its lane. */
 export interface Closing {
   outcome: Outcome;

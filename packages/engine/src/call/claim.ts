@@ -120,9 +120,9 @@ export async function claim(
     const next_due_us = exhausted ? await nextDue(tx, lease) : now_us;
     return {
       state: exhausted ? 'idle' : 'more',
-      attempts: attempts.map(({ job, start_us, ...attempt }) => ({
+      attempts: attempts.map((attempt) => ({
         ...attempt,
-        start_monotonic_ms: toMonotonic(start_us),
+        start_monotonic_ms: toMonotonic(attempt.start_us),
         deadline_monotonic_ms: asked.monotonic_ms + limits.dial_deadline_ms,
         deadline_wall_ms: asked.wall_ms + limits.dial_deadline_ms,
       })),

@@ -3,7 +3,8 @@ import type { Database } from '../db/database.ts';
 import { GuardError, sqlState } from '../db/database.ts';
 import type { Waker } from '../db/wake.ts';
 import type { Limits } from '../limits.ts';
-import { type EvidenceItem, type Recorded, recordEvidence } from './record.ts';
+import type { EvidenceItem, Recorded } from './attempt.ts';
+import { recordEvidence } from './record.ts';
 
 /** Takes evidence from wherever it comes in a process and records it, gathered: one transaction for what arrives within a few milliseconds. */
 export interface Gatherer {

@@ -3,9 +3,16 @@ import type { Tx } from '../db/database.ts';
 import { databaseNow } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { RunRow } from '../run/row.ts';
-import { applyEvidence, type AttemptKey, type Evidence, type OpenAttempt } from './attempt.ts';
+import {
+  applyEvidence,
+  type AttemptKey,
+  type Evidence,
+  type EvidenceItem,
+  type OpenAttempt,
+  type Recorded,
+} from './attempt.ts';
 import { closeAttempts, endJob, moveCounters, writeHistory } from './close.ts';
-import { type EvidenceItem, type Recorded, wantGone } from './record.ts';
+import { wantGone } from './unwanted.ts';
 
 interface ClosedRow extends AttemptKey {
   revision: number;

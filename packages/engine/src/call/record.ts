@@ -3,22 +3,10 @@ import type { Database, Tx } from '../db/database.ts';
 import { databaseNow, inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { RunRow } from '../run/row.ts';
-import { type AttemptKey, applyEvidence, type Evidence, type OpenAttempt } from './attempt.ts';
+import { applyEvidence, type Evidence, type EvidenceItem, type OpenAttempt, type Recorded } from './attempt.ts';
 import { type ClosedAttempt, closeAttempts } from './close.ts';
 import { recordLate } from './late.ts';
-
-export interface EvidenceItem {
-  key: AttemptKey;
-  evidence: Evidence;
-}
-
-/**
- * What became of a piece of evidence:
- * - `applied`, or `nothing` new in it;
- * - `unwanted`: it shows a call that nobody wants; the intent to hang it up is recorded;
- * - `unknown_attempt`: the database knows no such attempt. With a valid signature that means lost data.
- */
-export type Recorded = 'applied' | 'nothing' | 'unwanted' | 'unknown_attempt';
+import { wantGone } from './unwanted.ts';
 
 /** Evidence that may end an attempt and therefore needs the run's lock before the attempt's. */
 function mayClose(evidence: Evidence): boolean {
@@ -131,15 +119,6 @@ function writeAttempts(tx: Tx, run_id: RunId, attempts: OpenAttempt[]): void {
       column((attempt) => attempt.heard_us),
     ],
     attempts.length,
-  );
-}
-
-/** The durable intent to hang up a call that no open attempt speaks for. */
-export function wantGone(tx: Tx, carrier_account_id: number, call_id: string, reason: string): void {
-  tx.send(
-    `INSERT INTO carillon.unwanted_calls (business_id, carrier_account_id, call_id, reason) VALUES ($1, $2, $3, $4)
-     ON CONFLICT (business_id, carrier_account_id, call_id) DO NOTHING`,
-    [tx.business_id, carrier_account_id, call_id, reason],
   );
 }
 

@@ -1,13 +1,20 @@
 import type { BusinessId } from '@carillon/contract';
-import type { Database } from '../db/database.ts';
-import { discover, inBusiness } from '../db/database.ts';
+import { type Database, discover, inBusiness, type Tx } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
-import { wantGone } from './record.ts';
 
 export interface UnwantedCall {
   business_id: BusinessId;
   carrier_account_id: number;
   call_id: string;
+}
+
+/** The durable intent to hang up a call that no open attempt speaks for. */
+export function wantGone(tx: Tx, carrier_account_id: number, call_id: string, reason: string): void {
+  tx.send(
+    `INSERT INTO carillon.unwanted_calls (business_id, carrier_account_id, call_id, reason) VALUES ($1, $2, $3, $4)
+     ON CONFLICT (business_id, carrier_account_id, call_id) DO NOTHING`,
+    [tx.business_id, carrier_account_id, call_id, reason],
+  );
 }
 
 const CALLS_AT_ONCE = 100;

@@ -1,5 +1,17 @@
-import type { Attempt, BusinessId, Job, JobKey, JobStatus, Run, RunId } from '@carillon/contract';
-import { CarillonError, effectiveJobStatus, formatJobId, type Outcome, type RunStatus } from '@carillon/contract';
+import {
+  type Attempt,
+  type BusinessId,
+  CarillonError,
+  effectiveJobStatus,
+  formatJobId,
+  type Job,
+  type JobKey,
+  type JobStatus,
+  type Outcome,
+  type Run,
+  type RunId,
+  type RunStatus,
+} from '@carillon/contract';
 import type { Database, Tx } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import { type LaneNews, type RunRow, viewRun } from './row.ts';

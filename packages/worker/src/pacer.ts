@@ -1,0 +1,36 @@
+import type { Clock } from '@carillon/engine';
+
+/** Catching up after a hiccup is limited to five per cent above the planned rate. */
+const CATCH_UP = 0.95;
+
+interface LaneTimes {
+  planned_ms: number;
+  actual_ms: number;
+}
+
+/**
+ * Keeps a lane's starts at their planned distances within this process. A process that was busy for a moment would
+ * otherwise send what piled up all at once, and the carrier would see a burst that nobody planned.
+ */
+export interface Pacer {
+  /** When a start that is planned for `planned_ms` (monotonic) may happen; counts as happening then. */
+  place(lane: string, planned_ms: number): number;
+}
+
+const LANES_REMEMBERED = 10_000;
+
+export function createPacer(clock: Clock): Pacer {
+  const lanes = new Map<string, LaneTimes>();
+  return {
+    place(lane, planned_ms) {
+      const last = lanes.get(lane);
+      const spaced_ms = last ? last.actual_ms + (planned_ms - last.planned_ms) * CATCH_UP : planned_ms;
+      const actual_ms = Math.max(planned_ms, spaced_ms, clock.monotonicMs());
+      lanes.delete(lane);
+      lanes.set(lane, { planned_ms, actual_ms });
+      const oldest = lanes.size > LANES_REMEMBERED ? lanes.keys().next().value : undefined;
+      if (oldest !== undefined) lanes.delete(oldest);
+      return actual_ms;
+    },
+  };
+}

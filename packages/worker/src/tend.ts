@@ -1,0 +1,162 @@
+import { type CarrierCall, CarillonError } from '@carillon/contract';
+import {
+  boundCallIds,
+  type Due,
+  type Errand,
+  type Evidence,
+  expireDialing,
+  findDue,
+  type OpenAttempt,
+  takeTurn,
+  takeUnwanted,
+  unwantedIsOver,
+} from '@carillon/engine';
+import type { Account, WorkerContext } from './context.ts';
+
+const ASKED_AT_ONCE = 16;
+
+/** When this process first saw an attempt unknown, by token, on its monotonic clock. */
+export type FirstSeen = Map<string, number>;
+
+/**
+ * The reapers: tends what nobody else does. Any worker tends any business's attempts, whoever holds their runs; of
+ * several that want the same one, the first to take its turn asks the carrier.
+ */
+export async function tend(context: WorkerContext, seen: FirstSeen): Promise<void> {
+  const due = await findDue(context.db, context.limits);
+  await expireDialing(
+    context.db,
+    due.filter(({ errand }) => errand === 'expire'),
+  );
+  const errands = due.filter(({ errand }) => errand !== 'expire');
+  await eachBounded(errands, async (item) => await run(context, seen, item));
+  await eachBounded(await takeUnwanted(context.db, context.limits), async (call) => {
+    const account = await context.account(call.business_id, call.carrier_account_id);
+    const result = await account.driver.hangUp(account.credentials, call.call_id);
+    if (result.kind === 'over') await unwantedIsOver(context.db, call);
+    else if (result.kind === 'error') context.log.warn({ cause: result.cause }, 'an unwanted call was not hung up');
+  });
+}
+
+async function eachBounded<T>(items: T[], work: (item: T) => Promise<void>): Promise<void> {
+  const queue = items.values();
+  const lines = Array.from({ length: Math.min(ASKED_AT_ONCE, items.length) }, async () => {
+    for (const item of queue) await work(item);
+  });
+  await Promise.all(lines);
+}
+
+async function run(context: WorkerContext, seen: FirstSeen, due: Due): Promise<void> {
+  const turn = await takeTurn(context.db, due, everyMs(context, due.errand));
+  if (!turn) return;
+  const { attempt, now_us } = turn;
+  try {
+    const account = await context.account(attempt.business_id, attempt.carrier_account_id);
+    const evidence = await learn(context, seen, account, attempt, now_us);
+    if (evidence) await context.gatherer.record({ key: attempt, evidence });
+  } catch (error) {
+    const level = error instanceof CarillonError ? 'warn' : 'error';
+    context.log[level]({ err: error, run_id: attempt.run_id, seq: attempt.seq }, `${due.errand} failed`);
+  }
+}
+
+function everyMs({ limits }: WorkerContext, errand: Errand): number {
+  if (errand === 'hang_up') return limits.hang_up_every_ms;
+  return errand === 'poll' ? limits.poll_after_ms : limits.reconcile_every_ms;
+}
+
+async function learn(
+  context: WorkerContext,
+  seen: FirstSeen,
+  account: Account,
+  attempt: OpenAttempt,
+  now_us: number,
+): Promise<Evidence | null> {
+  if (attempt.call_id === null) return await reconcile(context, seen, account, attempt, now_us);
+  seen.delete(attempt.token);
+  if (attempt.hang_up) {
+    const result = await account.driver.hangUp(account.credentials, attempt.call_id);
+    if (result.kind === 'error') context.log.warn({ cause: result.cause }, 'a call was not hung up; trying again');
+  }
+  return await ask(account, attempt, attempt.call_id, now_us, context);
+}
+
+/** Asks for a call whose id is known. */
+async function ask(
+  { credentials, driver }: Account,
+  attempt: OpenAttempt,
+  call_id: string,
+  now_us: number,
+  { limits }: WorkerContext,
+): Promise<Evidence | null> {
+  const result = await driver.fetchCall(credentials, call_id);
+  if (result.kind === 'call') return { kind: 'call', call: result.call };
+  const over_us = attempt.intent_us + (notLiveAfterMs(attempt, limits) + limits.ring_timeout_ms) * 1_000;
+  if (result.kind === 'error' || now_us < over_us) return null;
+  // Accepted, long over by its own time limit, and no longer in the carrier's books.
+  const call: CarrierCall = {
+    call_id,
+    phase: 'ended',
+    outcome: attempt.answered_us === null ? 'failed' : 'completed',
+    duration_s: null,
+    created_at_s: null,
+    cause: 'the carrier no longer knows the call',
+  };
+  return { kind: 'call', call };
+}
+
+/** From the dial deadline on: after this a call that nobody has seen can't be live. */
+function notLiveAfterMs(attempt: OpenAttempt, limits: WorkerContext['limits']): number {
+  return limits.carrier_effect_delay_ms + limits.ring_timeout_ms + attempt.call_max_ms + limits.reconcile_margin_ms;
+}
+
+/**
+ * Finds out what became of an attempt whose answer was lost. One unbound call in the carrier's list is it. None means
+ * absence only when asked after the dial deadline plus everything that could still be under way, on the database's
+ * clock and also on this process's own since it first saw the attempt unknown (the database's clock may jump). Where
+ * neither can be shown, a person decides once the call can no longer be live; until then it holds its line.
+ */
+async function reconcile(
+  context: WorkerContext,
+  seen: FirstSeen,
+  { credentials, driver }: Account,
+  attempt: OpenAttempt,
+  now_us: number,
+): Promise<Evidence | null> {
+  const { limits, clock } = context;
+  const first_ms = seen.get(attempt.token) ?? clock.monotonicMs();
+  seen.set(attempt.token, first_ms);
+  const waited_ms = clock.monotonicMs() - first_ms;
+  const capabilities = driver.capabilities(credentials);
+  const grace_ms =
+    (capabilities.effect_delay_ms ?? limits.carrier_effect_delay_ms) +
+    capabilities.listing_delay_ms +
+    limits.reconcile_margin_ms;
+  const past_deadline_ms = (now_us - attempt.deadline_us) / 1_000;
+
+  const listed = await driver.find(credentials, {
+    to: attempt.to_number,
+    from: attempt.from_number,
+    created_from_ms: attempt.intent_us / 1_000 - limits.reconcile_margin_ms,
+    created_to_ms: attempt.deadline_us / 1_000 + grace_ms,
+  });
+  if (listed.kind === 'listed') {
+    const since_us = attempt.intent_us - 2 * limits.reconcile_margin_ms * 1_000;
+    const bound = await boundCallIds(context.db, attempt, since_us);
+    const [call, other] = listed.calls.filter(({ call_id }) => !bound.has(call_id));
+    if (call && !other) return settled(seen, attempt, { kind: 'call', call });
+    const provable = !call && capabilities.effect_delay_ms !== null;
+    if (provable && past_deadline_ms > grace_ms && waited_ms > grace_ms)
+      return settled(seen, attempt, { kind: 'absent' });
+    if (other) context.log.error({ run_id: attempt.run_id, seq: attempt.seq }, 'two calls fit one unknown attempt');
+  } else context.log.warn({ cause: listed.cause }, 'the carrier did not list its calls');
+
+  const over_ms = Math.max(grace_ms, notLiveAfterMs(attempt, limits));
+  if (past_deadline_ms <= over_ms || waited_ms <= grace_ms) return null;
+  return settled(seen, attempt, { kind: 'review', cause: attempt.cause ?? 'the carrier’s answer was lost' });
+}
+
+function settled(seen: FirstSeen, attempt: OpenAttempt, evidence: Evidence): Evidence {
+  seen.delete(attempt.token);
+  return evidence;
+}
