@@ -95,8 +95,8 @@ test('every page is read, also where the carrier leaves out the path before the 
 });
 
 test.each([
-  ['another host', 'https://evil.example/2010-04-01/Accounts/x/Calls.json'],
-  ['another scheme', '//evil.example/x'],
+  ['another host', `https://evil.example${LISTING}?Page=1`],
+  ['another host of the same scheme', `//evil.example${LISTING}`],
   ['another account', '/api/laml/2010-04-01/Accounts/AC999/Calls.json?Page=1'],
   ['another resource', `/api/laml/2010-04-01/Accounts/${ACCOUNT_SID}/Messages.json`],
 ])('a next page at %s is an error, and the credentials do not go there', async (_where, next_page_uri) => {
@@ -128,7 +128,14 @@ test('the span is widened to whole seconds, and a call without a time counts', a
 });
 
 test('calls of other numbers are left out, however the carrier writes the wanted ones', async () => {
-  const others = ['+972501234568', '+12125551234', 'sip:0501234567@pbx.example', 'client:972501234567', '7654321'];
+  const others = [
+    '+972501234568',
+    '+12125551234',
+    'sip:0501234567@pbx.example',
+    'client:972501234567',
+    '7654321',
+    '4567',
+  ];
   const same = ['+972501234567', '972501234567', '00972501234567', '+972 50-123-4567', '050-1234567', ' 972501234567'];
   respond = () => ({ body: { calls: others.map((to) => listed({ to })) } });
   expect(await find()).toEqual({ kind: 'listed', calls: [] });

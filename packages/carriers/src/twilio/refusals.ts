@@ -38,7 +38,9 @@ export const REFUSALS: ReadonlyMap<number, Refusal> = new Map(
     20403: { class: 'lane', meaning: 'The account is suspended or closed' },
     20404: { class: 'lane', meaning: 'The carrier does not know this account or address' },
     70051: { class: 'lane', meaning: 'The account or key is not authorized to place calls' },
+    70052: { class: 'lane', meaning: 'The account takes only requests that are signed with a key' },
     // What we send with every call.
+    20001: { class: 'lane', meaning: 'The carrier does not take one of the parameters' },
     21203: { class: 'lane', meaning: 'International calls are not enabled for the account' },
     21205: { class: 'lane', meaning: 'The callback address is not a valid URL' },
     21208: { class: 'lane', meaning: 'The ring time-out is not valid' },
@@ -46,6 +48,8 @@ export const REFUSALS: ReadonlyMap<number, Refusal> = new Map(
     21210: { class: 'lane', meaning: 'The calling number is not verified for the account' },
     21212: { class: 'lane', meaning: 'The calling number is not valid' },
     21213: { class: 'lane', meaning: 'No calling number was given' },
+    21609: { class: 'lane', meaning: 'The address for status callbacks is not a valid URL' },
+    21626: { class: 'lane', meaning: 'The carrier does not know one of the events that were asked for' },
     21218: { class: 'lane', meaning: 'The application that should handle the call is not valid' },
   } satisfies Record<number, Refusal>).map(([code, refusal]) => [Number(code), refusal]),
 );
