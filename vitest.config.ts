@@ -1,8 +1,4 @@
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
-
-const globalSetup = 'test/support/global-setup.ts';
 
 const shared = {
   pool: 'forks',
@@ -15,7 +11,7 @@ const shared = {
 export default defineConfig({
   test: {
     // Only here, and not inherited below: the projects see what it provides, and it runs once instead of once each.
-    globalSetup: existsSync(fileURLToPath(new URL(globalSetup, import.meta.url))) ? [globalSetup] : [],
+    globalSetup: ['test/support/global-setup.ts'],
     projects: [
       {
         extends: false,

@@ -11,6 +11,7 @@ import {
   rmdirSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -25,6 +26,7 @@ const lock_heartbeat_ms = 2_000;
 const lock_stale_ms = 30_000;
 const lock_poll_ms = 250;
 const lock_wait_ms = 900_000;
+const npm_stop_ms = 3_000;
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const modules = path.join(root, 'node_modules');
@@ -192,30 +194,51 @@ function npmCommand() {
   return { command: 'npm', args: [], shell: process.platform === 'win32' };
 }
 
-/** @returns {Promise<void>} */
-async function npmCi() {
+/**
+ * @param {string[]} options
+ * @returns {Promise<number>} its exit code
+ */
+async function npmCi(options) {
   const { command, args, shell } = npmCommand();
-  // --loglevel=error hides the warning that the machine's own Node is older than some package likes: that package
-  // will run on the Node 26 that is being installed.
-  const options = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
-  const child = spawn(command, [...args, ...options], { cwd: root, stdio: ['ignore', 2, 2], shell });
+  const child = spawn(command, [...args, 'ci', ...options], { cwd: root, stdio: ['ignore', 2, 2], shell });
+  /** @type {NodeJS.Signals | undefined} */
+  let stoppedBy;
   /** @param {NodeJS.Signals} signal */
-  const passOn = (signal) => child.kill(signal);
-  process.on('SIGINT', passOn).on('SIGTERM', passOn);
+  const stop = (signal) => {
+    stoppedBy = signal;
+    child.kill(signal);
+    // npm may go on for long; what it leaves half-done is seen at the next start.
+    setTimeout(() => child.kill('SIGKILL'), npm_stop_ms).unref();
+  };
+  process.on('SIGINT', stop).on('SIGTERM', stop);
   const heartbeat = setInterval(touchLock, lock_heartbeat_ms);
   try {
     const [code, signal] = await new Promise((resolve, reject) => {
       child.once('error', (error) => reject(new InstallError(`npm could not be started: ${error.message}.`)));
       child.once('exit', (...how) => resolve(how));
     });
-    if (signal !== null) throw new InstallError(`the install was stopped by ${signal}; run the command again.`);
-    if (code !== 0) {
-      const hint = 'Its message stands above. Without a network, npm needs its cache.';
-      throw new InstallError(`npm ci failed with exit code ${code}. ${hint}`);
-    }
+    const ending = stoppedBy ?? signal;
+    if (ending !== null) throw new InstallError(`the install was stopped by ${ending}; run the command again.`);
+    return code;
   } finally {
     clearInterval(heartbeat);
-    process.off('SIGINT', passOn).off('SIGTERM', passOn);
+    process.off('SIGINT', stop).off('SIGTERM', stop);
+  }
+}
+
+/**
+ * First without asking again for what lies in npm's cache, which saves a question for each package; but what the cache
+ * says about a package may be older than the lockfile, and then npm gives up instead of asking.
+ */
+async function install() {
+  const quiet = ['--no-audit', '--no-fund'];
+  if ((await npmCi([...quiet, '--prefer-offline', '--loglevel=silent'])) === 0) return;
+  // --loglevel=error hides the warning that the machine's own Node is older than some package likes: that package
+  // will run on the Node 26 that is being installed.
+  const code = await npmCi([...quiet, '--loglevel=error']);
+  if (code !== 0) {
+    const hint = 'Its message stands above. Without a network, npm needs its cache.';
+    throw new InstallError(`npm ci failed with exit code ${code}. ${hint}`);
   }
 }
 
@@ -226,7 +249,7 @@ async function bringUpToDate() {
     const since = Date.now();
     const first = !existsSync(modules);
     say(first ? 'installing what is needed, Node 26 among it (npm ci) …' : 'updating what is installed (npm ci) …');
-    await npmCi();
+    await install();
     say(`installed in ${secondsSince(since)}.`);
   } finally {
     releaseLock();
@@ -239,17 +262,41 @@ const majorOf = (version) => Number(/^v(\d+)\./.exec(version)?.[1] ?? 0);
 /** @param {string} version */
 const isNewEnough = (version) => majorOf(version) >= node_major;
 
+const windows = process.platform === 'win32';
+const nodeBin = path.join(modules, '.bin', windows ? 'node.cmd' : 'node');
+
+/**
+ * Makes node_modules/.bin/node where npm has not: npm 10 removes that link again together with the platform packages
+ * that do not fit this machine, since they all bear a command of the same name.
+ */
+function linkNode() {
+  if (existsSync(nodeBin)) return;
+  const { optionalDependencies } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
+  const program = Object.keys(optionalDependencies)
+    .map((name) => path.join('..', name, 'bin', windows ? 'node.exe' : 'node'))
+    .find((file) => existsSync(path.join(modules, '.bin', file)));
+  if (program === undefined) return;
+  rmSync(nodeBin, { force: true });
+  if (windows) return writeFileSync(nodeBin, `@"%~dp0${program}" %*\r\n`);
+  try {
+    symlinkSync(program, nodeBin);
+  } catch (error) {
+    // Another start was first.
+    if (codeOf(error) !== 'EEXIST') throw error;
+  }
+}
+
 /**
  * The commands that follow find `node` by PATH, where npm has put node_modules/.bin first. A Node there that cannot
  * run (musl) would break them without a clear word, and this script at its next start as well: it is taken away.
  */
 function checkNode() {
-  const bin = path.join(modules, '.bin', process.platform === 'win32' ? 'node.cmd' : 'node');
-  const present = existsSync(bin);
-  if (present && realpathSync(bin) === realpathSync(process.execPath) && isNewEnough(process.version)) return;
-  const probe = spawnSync(bin, ['--version'], { encoding: 'utf8', shell: process.platform === 'win32' });
+  linkNode();
+  const present = existsSync(nodeBin);
+  if (present && realpathSync(nodeBin) === realpathSync(process.execPath)) return;
+  const probe = spawnSync(nodeBin, ['--version'], { encoding: 'utf8', shell: windows });
   if (probe.status === 0 && isNewEnough(probe.stdout.trim())) return;
-  if (present) rmSync(bin, { force: true });
+  if (present) rmSync(nodeBin, { force: true });
   if (isNewEnough(process.version)) return;
   const machine = [process.platform, process.arch, libc()].filter(Boolean).join(' ');
   throw new InstallError(
@@ -262,8 +309,11 @@ try {
   if (majorOf(process.version) < node_to_install_major) {
     throw new InstallError(`Node ${node_to_install_major} or later is needed; this machine has ${process.version}.`);
   }
-  await bringUpToDate();
-  checkNode();
+  if (process.argv.includes('--link-only')) linkNode();
+  else {
+    await bringUpToDate();
+    checkNode();
+  }
 } catch (error) {
   if (!(error instanceof InstallError)) throw error;
   say(error.message);
