@@ -42,6 +42,11 @@ export const ERRORS = {
     en: 'More than {limit} requests a minute; try again in {retry_after_s} s',
     he: 'יותר מ-{limit} בקשות בדקה; אפשר לנסות שוב בעוד {retry_after_s} שניות',
   },
+  too_many_streams: {
+    http: 429,
+    en: 'More than {limit} event streams are open; close one, or ask for the run itself from time to time',
+    he: 'יותר מ-{limit} זרמי אירועים פתוחים; יש לסגור אחד, או לבקש את ההרצה עצמה מדי פעם',
+  },
   idempotency_conflict: {
     http: 409,
     en: 'This Idempotency-Key was used with another request',

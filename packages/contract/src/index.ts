@@ -3,3 +3,4 @@ export * from './states.ts';
 export * from './errors.ts';
 export * from './api.ts';
 export * from './carrier-port.ts';
+export * from './callback-urls.ts';
