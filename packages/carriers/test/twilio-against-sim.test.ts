@@ -4,6 +4,7 @@ import type { CarrierCall, CarrierRequest, PlaceRequest } from '@carillon/contra
 import { type BehaviourInput, type CarrierSim, startCarrierSim } from '@carillon/carrier-sim';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { createCarrierDrivers } from '../src/index.ts';
+import { until } from '../../../test/support/wait.ts';
 import { AUTH_TOKEN, credentialsFor, FROM, OPEN_GATE, placeRequest } from './support/wire.ts';
 
 /** The driver against the simulated carrier, which shares no code with it: the whole way of a call. */
@@ -70,19 +71,6 @@ function callTo(changes: Partial<PlaceRequest> = {}): PlaceRequest {
   return { ...placeRequest(sim.url), ...urls, to, ...changes };
 }
 
-async function until<T>(
-  what: string,
-  look: () => T | null | undefined | false | Promise<T | null | false>,
-): Promise<T> {
-  const deadline = performance.now() + 5_000;
-  for (;;) {
-    const seen = await look();
-    if (seen) return seen;
-    if (performance.now() > deadline) throw new Error(`not within 5 s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
 function ledgerOf(request: PlaceRequest) {
   return sim.ledger().filter(({ to }) => to === request.to);
 }
@@ -108,8 +96,9 @@ test('a call from its create to its last callback', async () => {
   const request = callTo();
   const call_id = await placed(request);
   expect(ledgerOf(request).map(({ sid }) => sid)).toEqual([call_id]);
-  const ended = await until('the last callback', () =>
-    received.map((one) => driver.readEvent(one)).find((event) => event?.phase === 'ended'),
+  const ended = await until(
+    () => received.map((one) => driver.readEvent(one)).find((event) => event?.phase === 'ended'),
+    { deadline_ms: 5_000, what: 'the last callback' },
   );
   expect(ended).toMatchObject({ call_id, outcome: 'completed', cause: null });
 
@@ -135,8 +124,9 @@ test.each([
 ] as const)('a call that ends as %s', async (fate, outcome, cause) => {
   behave({ outcomes: { [fate]: 1 } });
   const call_id = await placed(callTo());
-  const ended = await until('the last callback', () =>
-    received.map((one) => driver.readEvent(one)).find((event) => event?.phase === 'ended'),
+  const ended = await until(
+    () => received.map((one) => driver.readEvent(one)).find((event) => event?.phase === 'ended'),
+    { deadline_ms: 5_000, what: 'the last callback' },
   );
   expect(ended).toEqual({ call_id, phase: 'ended', outcome, duration_s: 0, created_at_s: null, cause });
 });
@@ -245,10 +235,13 @@ test('a listing that lags shows the call later', async () => {
   const request = callTo();
   const call_id = await placed(request);
   expect(await findFor(request)).toEqual({ kind: 'listed', calls: [] });
-  await until('the call in the listing', async () => {
-    const found = await findFor(request);
-    return found.kind === 'listed' && found.calls.some((call) => call.call_id === call_id);
-  });
+  await until(
+    async () => {
+      const found = await findFor(request);
+      return found.kind === 'listed' && found.calls.some((call) => call.call_id === call_id);
+    },
+    { deadline_ms: 5_000, what: 'the call in the listing' },
+  );
   expect((await driver.fetchCall(credentials(), call_id)).kind).toBe('call');
 });
 
@@ -262,13 +255,13 @@ test('calls are ended while queued, ringing and live, and what is over is over',
 
   behave({ ring_ms: 60_000 });
   const ringing = await placed(callTo());
-  await until('ringing', async () => (await stateOf(ringing))?.phase === 'ringing');
+  await until(async () => (await stateOf(ringing))?.phase === 'ringing', { deadline_ms: 5_000, what: 'ringing' });
   expect(await driver.hangUp(credentials(), ringing)).toEqual({ kind: 'over' });
   expect(await stateOf(ringing), 'nobody answered').toMatchObject({ phase: 'ended', outcome: 'cancelled' });
 
   behave({ talk_ms: 60_000 });
   const live = await placed(callTo());
-  await until('live', async () => (await stateOf(live))?.phase === 'in_call');
+  await until(async () => (await stateOf(live))?.phase === 'in_call', { deadline_ms: 5_000, what: 'live' });
   expect(await driver.hangUp(credentials(), live)).toEqual({ kind: 'over' });
   expect(await stateOf(live)).toMatchObject({ phase: 'ended', outcome: 'completed' });
 
@@ -281,6 +274,6 @@ test('a call nobody wants is told to hang up when it is answered', async () => {
   behave({ talk_ms: 60_000 });
   script = () => driver.hangUpAnswer();
   const call_id = await placed(callTo());
-  await until('the end', async () => (await stateOf(call_id))?.phase === 'ended');
+  await until(async () => (await stateOf(call_id))?.phase === 'ended', { deadline_ms: 5_000, what: 'the end' });
   expect(await stateOf(call_id)).toMatchObject({ outcome: 'completed' });
 });

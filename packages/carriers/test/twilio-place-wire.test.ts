@@ -1,8 +1,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import type { PlaceResult } from '@carillon/contract';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { createCarrierDrivers } from '../src/index.ts';
 import { createForm } from '../src/twilio/place.ts';
 import { makeCertificate } from './support/certificate.ts';
@@ -90,13 +90,22 @@ test('the headers go out first; the body follows the pace, whole and in one writ
   ]);
 });
 
-test('nothing runs between the question and the write', async () => {
-  const wire = await wireOf((connection) => isComplete(connection) && connection.socket.write(CREATED));
-  const order: string[] = [];
+/** The driver's own ends of the connections that are opened meanwhile. */
+async function watchSockets<T>(run: (sockets: Socket[]) => Promise<T>): Promise<T> {
   const sockets: Socket[] = [];
   const opened = (message: unknown) => void sockets.push((message as { socket: Socket }).socket);
   subscribe('net.client.socket', opened);
   try {
+    return await run(sockets);
+  } finally {
+    unsubscribe('net.client.socket', opened);
+  }
+}
+
+test('nothing runs between the question and the write', async () => {
+  const wire = await wireOf((connection) => isComplete(connection) && connection.socket.write(CREATED));
+  const order: string[] = [];
+  await watchSockets(async (sockets) => {
     const result = await driver.place(placeRequest(wire.base_url), {
       pace: () => Promise.resolve(),
       mayStart: () => {
@@ -109,11 +118,46 @@ test('nothing runs between the question and the write', async () => {
       },
     });
     expect(result.kind).toBe('accepted');
-  } finally {
-    unsubscribe('net.client.socket', opened);
-  }
+    expect(sockets).toHaveLength(1);
+  });
   expect(order).toEqual(['asked', 'written']);
-  expect(sockets).toHaveLength(1);
+});
+
+test('the pace does not begin before the kernel has the headers, and nothing waits for company', async () => {
+  const wire = await wireOf((connection) => isComplete(connection) && connection.socket.write(CREATED));
+  const order: string[] = [];
+  const no_delay = vi.spyOn(Socket.prototype, 'setNoDelay');
+  await watchSockets(async (sockets) => {
+    const result = driver.place(placeRequest(wire.base_url), {
+      pace: async () => void order.push('pace'),
+      mayStart: () => true,
+    });
+    // A kernel that takes its time.
+    const write = sockets[0]!['_write'].bind(sockets[0]);
+    vi.spyOn(sockets[0]!, '_write').mockImplementation((chunk, encoding, done) => {
+      setImmediate(() => {
+        order.push(chunk.length > 0 ? 'bytes' : 'nothing');
+        write(chunk, encoding, done);
+      });
+    });
+    expect((await result).kind).toBe('accepted');
+  });
+  expect(order).toEqual(['bytes', 'nothing', 'pace', 'bytes']);
+  expect(no_delay.mock.calls).toContainEqual([true]);
+  no_delay.mockRestore();
+});
+
+test('a connection that is gone when its turn comes: not dialed, and nobody is asked', async () => {
+  const wire = await wireOf((connection) => isComplete(connection) && connection.socket.write(CREATED));
+  let asked = 0;
+  await watchSockets(async (sockets) => {
+    const result = await driver.place(placeRequest(wire.base_url), {
+      pace: async () => void sockets[0]!.destroy(),
+      mayStart: () => (asked += 1) > 0,
+    });
+    expect(result.kind).toBe('not_dialed');
+  });
+  expect(asked).toBe(0);
 });
 
 test('past the deadline the body is not sent and the connection is closed', async () => {

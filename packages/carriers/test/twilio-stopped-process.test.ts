@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
+import { until } from '../../../test/support/wait.ts';
 import { headIsHere, httpAnswer, isComplete, startWire, type Wire } from './support/wire.ts';
 
 /** A process that is stopped (SIGSTOP) or killed between the headers and the body leaves an unfinished request. */
@@ -40,10 +41,7 @@ test.skipIf(process.platform === 'win32')('stopped beyond its deadline and woken
   child.kill('SIGSTOP');
   // Its turn comes while it is stopped; a stopped process does nothing with it.
   child.stdin!.write('go\n');
-  await new Promise<void>((resolve) => {
-    const look = () => (performance.now() - started > deadline_ms ? resolve() : setTimeout(look, 20));
-    look();
-  });
+  await until(() => performance.now() - started > deadline_ms, { deadline_ms: 10_000, what: 'its deadline' });
   expect(connection.body()).toBe('');
   child.kill('SIGCONT');
   expect(await result()).toEqual({ kind: 'not_dialed', cause: 'deadline_passed' });

@@ -168,7 +168,6 @@ function collect(response: IncomingMessage, bytes_max: number, settle: (answer: 
     response.destroy();
   });
   response.on('error', () => settle({ cause: 'response_cut_off' }));
-  response.on('close', () => settle({ cause: 'response_cut_off' }));
   response.on('end', () => settle({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }));
 }
 
