@@ -20,11 +20,12 @@ export function describeServer(url: string): TestServer {
   return { url, prefix: `t${randomBytes(4).toString('hex')}`, password: randomBytes(12).toString('hex') };
 }
 
-export interface TestLogins {
+// A type, not an interface, so that it is also a record of names.
+export type TestLogins = {
   owner: string;
   app: string;
   discovery: string;
-}
+};
 
 export function loginsOf(server: TestServer): TestLogins {
   const app = `${server.prefix}_app`;
