@@ -197,10 +197,10 @@ describe('a lane’s pace', () => {
 
 describe('choosing candidates', () => {
   it('fills the free lines in order, and passes what takes none', () => {
-    const job = (status: string, clash = false) => ({ status, clash });
-    const candidates = [job('queued'), job('cancelled'), job('queued', true), job('waiting'), job('queued')];
-    expect(choose(candidates, 2)).toEqual(candidates.slice(0, 4));
-    expect(choose(candidates, 3)).toEqual(candidates);
-    expect(choose(candidates, 0)).toEqual([]);
+    const callable = (job: string) => job === 'callable';
+    const candidates = ['callable', 'cancelled', 'busy', 'callable', 'callable'];
+    expect(choose(candidates, callable, 2)).toEqual(candidates.slice(0, 4));
+    expect(choose(candidates, callable, 3)).toEqual(candidates);
+    expect(choose(candidates, callable, 0)).toEqual([]);
   });
 });

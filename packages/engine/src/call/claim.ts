@@ -58,8 +58,6 @@ interface Candidate {
   attempts: number;
   lead_id: number;
   phone: string;
-  /** Somebody is on the line with this number already, from another run. */
-  clash: boolean;
 }
 
 /**
@@ -108,15 +106,16 @@ export async function claim(
     const free = freeLines(lane, run, open);
     if (free <= 0) return nothing('lines', null);
 
-    const taken = choose([...due, ...fresh], Math.min(free, may.starts_us.length));
-    const attempts = taken
-      .filter((job) => isCallable(job) && !job.clash)
-      .map((job, i) => intend(job, may.starts_us[i] ?? now_us));
-    writeClaim(tx, { run, lease, worker_id, now_us, limits, attempts, taken });
+    const candidates = [...due, ...fresh];
+    const busy = open.lane > open.run ? await busyNumbers(tx, lease, candidates) : NONE;
+    const callable = (job: Candidate) => isUnclaimed(job) && !busy.has(job.phone);
+    const taken = choose(candidates, callable, Math.min(free, may.starts_us.length));
+    const attempts = taken.filter(callable).map((job, i) => intend(job, may.starts_us[i] ?? now_us));
+    const clashing = taken.filter((job) => isUnclaimed(job) && busy.has(job.phone));
+    writeClaim(tx, { run, lease, worker_id, now_us, limits, attempts, clashing, taken });
     paceLane(tx, lease, lane, attempts.at(-1)?.start_us);
 
-    const exhausted =
-      taken.length === due.length + fresh.length && Math.max(due.length, fresh.length) < may.starts_us.length;
+    const exhausted = taken.length === candidates.length && Math.max(due.length, fresh.length) < may.starts_us.length;
     const next_due_us = exhausted ? await nextDue(tx, lease) : now_us;
     return {
       state: exhausted ? 'idle' : 'more',
@@ -203,30 +202,34 @@ function freeLines(lane: LaneRow, run: RunRow, open: Open): number {
   return lane.refusals_in_a_row > 0 ? Math.min(free, 1 - open.dialing) : free;
 }
 
-const CLASH = `EXISTS (
-  SELECT FROM carillon.open_attempts o
-  WHERE o.business_id = $1 AND o.carrier_account_id = $3 AND o.to_number = l.phone) AS clash`;
+/**
+ * The lead of a job. OFFSET 0 keeps the planner from turning the look-ups by primary key into a scan of all leads, which
+ * it does on stale statistics.
+ */
+const LEAD = `CROSS JOIN LATERAL (
+  SELECT phone FROM carillon.leads WHERE business_id = $1 AND lead_id = j.lead_id OFFSET 0) l`;
 
 async function dueJobs(tx: Tx, lease: Lease, now_us: number, limit: number): Promise<Candidate[]> {
   return await tx.query<Candidate>(
-    `SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone, ${CLASH}
+    `SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone
      FROM (SELECT seq, due_us FROM carillon.job_schedule
-           WHERE business_id = $1 AND run_id = $2 AND due_us <= $4 ORDER BY due_us, seq LIMIT $5) s
-     JOIN carillon.outbound_call_jobs j ON j.business_id = $1 AND j.run_id = $2 AND j.seq = s.seq
-     JOIN carillon.leads l ON l.business_id = $1 AND l.lead_id = j.lead_id
+           WHERE business_id = $1 AND run_id = $2 AND due_us <= $3 ORDER BY due_us, seq LIMIT $4) s
+     CROSS JOIN LATERAL (
+       SELECT * FROM carillon.outbound_call_jobs WHERE business_id = $1 AND run_id = $2 AND seq = s.seq OFFSET 0) j
+     ${LEAD}
      ORDER BY s.due_us, s.seq`,
-    [lease.business_id, lease.run_id, lease.carrier_account_id, now_us, limit],
+    [lease.business_id, lease.run_id, now_us, limit],
   );
 }
 
 async function freshJobs(tx: Tx, run: RunRow, limit: number): Promise<Candidate[]> {
   return await tx.query<Candidate>(
-    `SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone, ${CLASH}
+    `SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone
      FROM carillon.outbound_call_jobs j
-     JOIN carillon.leads l ON l.business_id = $1 AND l.lead_id = j.lead_id
-     WHERE j.business_id = $1 AND j.run_id = $2 AND j.seq >= $4 AND j.seq < $4 + $5
+     ${LEAD}
+     WHERE j.business_id = $1 AND j.run_id = $2 AND j.seq >= $3 AND j.seq < $3 + $4
      ORDER BY j.seq`,
-    [run.business_id, run.run_id, run.carrier_account_id, run.claim_cursor, limit],
+    [run.business_id, run.run_id, run.claim_cursor, limit],
   );
 }
 
@@ -238,21 +241,36 @@ async function nextDue(tx: Tx, lease: Lease): Promise<number | null> {
   return row?.due_us ?? null;
 }
 
-function isCallable(job: Candidate): boolean {
+const NONE: ReadonlySet<string> = new Set();
+
+/**
+ * Numbers among the candidates that are on the line for another run. A run has each number once, so there is nothing to
+ * look for while the lane's open attempts are all its own.
+ */
+async function busyNumbers(tx: Tx, lease: Lease, candidates: Candidate[]): Promise<ReadonlySet<string>> {
+  const busy = await tx.query<{ to_number: string }>(
+    `SELECT to_number FROM carillon.open_attempts
+     WHERE business_id = $1 AND carrier_account_id = $2 AND to_number = ANY ($3)`,
+    [lease.business_id, lease.carrier_account_id, candidates.map((job) => job.phone)],
+  );
+  return new Set(busy.map((row) => row.to_number));
+}
+
+function isUnclaimed(job: Candidate): boolean {
   return job.status === 'queued' || job.status === 'waiting';
 }
 
 /**
- * The candidates up to the one that fills the last free line, in order. Jobs that were cancelled by themselves and
- * those whose number is on the line already take no line, but the cursor passes them.
+ * The candidates up to the one that fills the last free line, in order. Those that are not callable (cancelled by
+ * themselves, or their number is on the line) take no line, but the cursor passes them.
  */
-export function choose<T extends { status: string; clash: boolean }>(candidates: T[], lines: number): T[] {
+export function choose<T>(candidates: T[], callable: (job: T) => boolean, lines: number): T[] {
   const taken: T[] = [];
   let used = 0;
   for (const job of candidates) {
     if (used === lines) break;
     taken.push(job);
-    if ((job.status === 'queued' || job.status === 'waiting') && !job.clash) used++;
+    if (callable(job)) used++;
   }
   return taken;
 }
@@ -269,13 +287,13 @@ function writeClaim(
     now_us: number;
     limits: Limits;
     attempts: Intent[];
+    clashing: Candidate[];
     taken: Candidate[];
   },
 ): void {
-  const { run, lease, attempts, taken, now_us, limits } = claim;
+  const { run, lease, attempts, clashing, taken, now_us, limits } = claim;
   if (taken.length === 0) return;
   const key = [lease.business_id, lease.run_id] as const;
-  const clashing = taken.filter((job) => isCallable(job) && job.clash);
   const called = attempts.map((attempt) => attempt.seq);
   const left_queue = (jobs: Candidate[], status: string) => jobs.filter((job) => job.status === status).length;
   const started = attempts.map((attempt) => attempt.job);

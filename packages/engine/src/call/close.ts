@@ -73,13 +73,7 @@ export async function closeAttempts(
     ...item,
     end: endJob(run, item, calls_before.get(item.attempt.seq) ?? 0, now_us),
   }));
-  const seqs = closed.map(({ attempt }) => attempt.seq);
-  writeHistory(tx, run, closed, now_us);
-  tx.send(
-    'DELETE FROM carillon.open_attempts WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)',
-    [run.business_id, run.run_id, seqs],
-    seqs.length,
-  );
+  moveToHistory(tx, run, closed, now_us);
   const groups = Map.groupBy(ends, ({ end, closing }) => JSON.stringify([end.status, closing.outcome, end.reason]));
   for (const group of groups.values()) moveJobs(tx, run, group);
   schedule(
@@ -156,35 +150,29 @@ async function countCallsBefore(tx: Tx, run: RunRow, closed: ClosedAttempt[]): P
   return new Map(rows.map((row) => [row.seq, row.calls]));
 }
 
-/** Appends how these attempts ended. Nothing ever changes a row that is there. */
-export function writeHistory(tx: Tx, run: RunRow, closed: ClosedAttempt[], now_us: number): void {
+/** Moves open attempts to the history, with how they ended. Nothing ever changes a row that is there. */
+function moveToHistory(tx: Tx, run: RunRow, closed: ClosedAttempt[], now_us: number): void {
   const column = <T>(of: (item: ClosedAttempt) => T) => closed.map(of);
   tx.send(
-    `WITH history AS (
-       INSERT INTO carillon.attempts (business_id, run_id, carrier_account_id, ended_us, seq, attempt_no, revision,
-         lead_id, token, worker_id, lease_epoch, control_epoch, from_number, intent_us, call_id, placed_us, ringing_us,
-         answered_us, duration_s, outcome, cause)
-       SELECT $1, $2, $3, $4, h.*
-       FROM unnest($5::int[], $6::smallint[], $7::smallint[], $8::bigint[], $9::text[], $10::text[], $11::int[],
-         $12::int[], $13::text[], $14::bigint[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[], $19::int[],
-         $20::text[], $21::text[]) AS h
-       RETURNING 1)
-     SELECT count(*) FROM history`,
+    `WITH gone AS (
+       DELETE FROM carillon.open_attempts o
+       USING unnest($4::int[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::int[], $10::text[], $11::text[])
+         AS e (ended_seq, ended_call_id, ended_placed_us, ended_ringing_us, ended_answered_us, duration_s, outcome,
+               ended_cause)
+       WHERE o.business_id = $1 AND o.run_id = $2 AND o.seq = e.ended_seq
+       RETURNING o.*, e.*)
+     INSERT INTO carillon.attempts (business_id, run_id, seq, attempt_no, revision, carrier_account_id, lead_id, token,
+       worker_id, lease_epoch, control_epoch, from_number, intent_us, call_id, placed_us, ringing_us, answered_us,
+       ended_us, duration_s, outcome, cause)
+     SELECT business_id, run_id, seq, attempt_no, revision, carrier_account_id, lead_id, token,
+       worker_id, lease_epoch, control_epoch, from_number, intent_us, ended_call_id, ended_placed_us, ended_ringing_us,
+       ended_answered_us, $3, duration_s, outcome, ended_cause
+     FROM gone`,
     [
       run.business_id,
       run.run_id,
-      run.carrier_account_id,
       now_us,
       column(({ attempt }) => attempt.seq),
-      column(({ attempt }) => attempt.attempt_no),
-      column(({ attempt }) => attempt.revision),
-      column(({ attempt }) => attempt.lead_id),
-      column(({ attempt }) => attempt.token),
-      column(({ attempt }) => attempt.worker_id),
-      column(({ attempt }) => attempt.lease_epoch),
-      column(({ attempt }) => attempt.control_epoch),
-      column(({ attempt }) => attempt.from_number),
-      column(({ attempt }) => attempt.intent_us),
       column(({ attempt }) => attempt.call_id),
       column(({ attempt }) => attempt.placed_us),
       column(({ attempt }) => attempt.ringing_us),
@@ -193,6 +181,7 @@ export function writeHistory(tx: Tx, run: RunRow, closed: ClosedAttempt[], now_u
       column(({ closing }) => closing.outcome),
       column(({ closing }) => closing.cause),
     ],
+    closed.length,
   );
 }
 

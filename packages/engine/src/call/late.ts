@@ -6,12 +6,13 @@ import type { RunRow } from '../run/row.ts';
 import {
   applyEvidence,
   type AttemptKey,
+  type Closing,
   type Evidence,
   type EvidenceItem,
   type OpenAttempt,
   type Recorded,
 } from './attempt.ts';
-import { closeAttempts, endJob, moveCounters, writeHistory } from './close.ts';
+import { closeAttempts, endJob, moveCounters } from './close.ts';
 import { wantGone } from './unwanted.ts';
 
 interface ClosedRow extends AttemptKey {
@@ -180,7 +181,7 @@ async function reviseClosed(
 ): Promise<void> {
   const verdict = applyEvidence(attempt, { kind: 'call', call }, now_us);
   if (verdict.kind !== 'closed') throw new Error('a call that has ended did not close its attempt');
-  writeHistory(tx, run, [verdict], now_us);
+  revise(tx, attempt, verdict.closing, now_us);
   if (job.status !== 'needs_review' || superseded) return;
   const end = endJob({ ...run, status: 'completed', policy: { ...run.policy, retry: {} } }, verdict, 0, now_us);
   tx.send(
@@ -190,4 +191,30 @@ async function reviseClosed(
     1,
   );
   moveCounters(tx, run, { needs_review: -1, [end.status]: 1 }, { settled: true, limits });
+}
+
+/** Appends what is known better now; the row of the revision before stays as it was. */
+function revise(tx: Tx, attempt: OpenAttempt, closing: Closing, now_us: number): void {
+  tx.send(
+    `INSERT INTO carillon.attempts (business_id, run_id, seq, attempt_no, revision, carrier_account_id, lead_id, token,
+       worker_id, lease_epoch, control_epoch, from_number, intent_us, call_id, placed_us, ended_us, duration_s, outcome,
+       cause)
+     SELECT business_id, run_id, seq, attempt_no, revision + 1, carrier_account_id, lead_id, token, worker_id,
+       lease_epoch, control_epoch, from_number, intent_us, $6, $7, $7, $8, $9, $10
+     FROM carillon.attempts
+     WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND attempt_no = $4 AND revision = $5`,
+    [
+      attempt.business_id,
+      attempt.run_id,
+      attempt.seq,
+      attempt.attempt_no,
+      attempt.revision - 1,
+      attempt.call_id,
+      now_us,
+      closing.duration_s,
+      closing.outcome,
+      closing.cause,
+    ],
+    1,
+  );
 }

@@ -90,7 +90,7 @@ async function lockRunIfThere(tx: Tx, run_id: RunId): Promise<RunRow[]> {
 async function lockAttempts(tx: Tx, run_id: RunId, seqs: number[]): Promise<OpenAttempt[]> {
   return await tx.query<OpenAttempt>(
     `SELECT * FROM carillon.open_attempts WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)
-     ORDER BY seq FOR UPDATE`,
+     ORDER BY business_id, run_id, seq FOR UPDATE`,
     [tx.business_id, run_id, seqs],
   );
 }

@@ -87,10 +87,21 @@ export function openDatabase(options: DatabaseOptions): Database {
   };
 }
 
-const RETRYABLE = new Set(['40001', '40P01']);
+const STALE_PLAN = '0A000';
+
+/** Each statement is parsed and planned once for each connection: at small batches planning was most of its cost. */
+function prepared(text: string, values: Params): pg.QueryConfig {
+  let name = statementNames.get(text);
+  if (!name) statementNames.set(text, (name = `s${statementNames.size + 1}`));
+  return { name, text, values: values as unknown[] };
+}
+const statementNames = new Map<string, string>();
+
+/** Serialisation failure, deadlock; and a plan that a migration has outdated, for which the connection is given up. */
+const RETRYABLE = new Set(['40001', '40P01', STALE_PLAN]);
 const RETRIES = 5;
 
-/** How often a transaction was run again after a serialisation failure or a deadlock, since the process began. */
+/** How often a transaction was run again after a serialisation failure, a deadlock or a stale plan, since the process began. */
 export const transactionRetries = { count: 0 };
 
 /**
@@ -121,7 +132,7 @@ async function once<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => 
   // The first failure of a statement sent without waiting. Those behind it only say that the transaction is aborted.
   let failure: unknown;
   const launch = <R extends object>(sql: string, params?: Params) => {
-    const promise = client.query<R & pg.QueryResultRow>(sql, params as unknown[] | undefined);
+    const promise = client.query<R & pg.QueryResultRow>(params ? prepared(sql, params) : sql);
     promise.catch((error: unknown) => (failure ??= error));
     return promise;
   };
@@ -159,7 +170,7 @@ async function once<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => 
           () => true,
           () => false,
         );
-    client.release(!rolledBack);
+    client.release(!rolledBack || sqlState(error) === STALE_PLAN);
     throw error;
   } finally {
     client.off('error', onError);
