@@ -10,6 +10,7 @@ export {
   sqlState,
   transactionRetries,
 } from './db/database.ts';
+export { checkLogin, checkSchema, LoginError, type LoginErrorCode } from './db/check-login.ts';
 export * from './db/migrate.ts';
 export { createWaker, listenForWakes, type Waker } from './db/wake.ts';
 export type { AttemptKey, Evidence, EvidenceItem, OpenAttempt, Recorded } from './call/attempt.ts';
