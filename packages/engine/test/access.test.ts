@@ -17,6 +17,7 @@ let appUrl: string;
 const id = escapeIdentifier;
 
 const onServer = (sql: string) => withClient(db.superuserUrl, async (client) => (await client.query(sql)).rows);
+const schema = () => onServer("SELECT nspname FROM pg_namespace WHERE nspname = 'carillon'");
 const facts = () => fingerprint(db.superuserUrl, { owner, app, discovery });
 const run = (url = appUrl) => migrate({ ownerUrl, appUrl: url });
 
@@ -94,6 +95,7 @@ describe('logins', () => {
       code: 'role_missing',
       message: expect.stringContaining(`CREATE ROLE "${app}" LOGIN NOSUPERUSER NOBYPASSRLS`),
     });
+    expect(await schema()).toEqual([]);
     await createRole(app, "LOGIN PASSWORD 'secret'");
     await createRole(discovery, "LOGIN PASSWORD 'secret'");
     const report = await run();
@@ -183,6 +185,7 @@ describe('a login is refused', () => {
 
   it('that is the owner', async () => {
     await expect(run(ownerUrl)).rejects.toMatchObject({ code: 'app_is_owner' });
+    expect(await schema()).toEqual([]);
   });
 
   it.each(['not a url', 'postgres://127.0.0.1/carillon', `postgres://${'x'.repeat(54)}@127.0.0.1/carillon`])(

@@ -80,35 +80,52 @@ function parseLogins(appUrl: string): Logins {
   return { app: user, discovery, password };
 }
 
-async function ensureRoles(session: MigrationSession, logins: Logins, report: AccessReport): Promise<void> {
+const ATTRIBUTES = 'LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION';
+
+/**
+ * Refuses what `applyAccess` would refuse, before anything is migrated: logins that can't be, that could see past row
+ * security, or that do not exist where the owner may not create them.
+ */
+export async function checkLogins(session: MigrationSession, appUrl: string): Promise<void> {
+  const logins = parseLogins(appUrl);
+  await refuseStrongRoles(session, logins);
+  await missingRoles(session, logins);
+}
+
+async function missingRoles(session: MigrationSession, logins: Logins): Promise<string[]> {
   const [owner] = await session.run<{ me: string; may: boolean; existing: string[] }>(
     `SELECT current_user::text AS me, rolsuper OR rolcreaterole AS may,
             ARRAY(SELECT r.rolname::text FROM pg_roles r WHERE r.rolname = ANY($1)) AS existing
        FROM pg_roles WHERE rolname = current_user`,
     [[logins.app, logins.discovery]],
   );
-  if (!owner || owner.me === logins.app || owner.me === logins.discovery)
+  const missing = [logins.app, logins.discovery].filter((role) => !owner?.existing.includes(role));
+  if (missing.length > 0 && !owner?.may)
     throw new MigrateError(
-      'app_is_owner',
-      `The application's login ${logins.app} is the owner's too: row security could then be switched off. Give the application a login of its own`,
+      'role_missing',
+      `The login ${missing.join(' and the login ')} does not exist and ${owner?.me} may not create it. Let a database administrator run: ${missing.map((role) => `CREATE ROLE ${name(role)} ${ATTRIBUTES} PASSWORD '…';`).join(' ')} with the password of the application's URL, then migrate again`,
     );
-  const attributes = 'LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION';
-  for (const role of [logins.app, logins.discovery].filter((r) => !owner.existing.includes(r))) {
-    if (!owner.may)
-      throw new MigrateError(
-        'role_missing',
-        `The login ${role} does not exist and ${owner.me} may not create it. Let a database administrator run: CREATE ROLE ${name(role)} ${attributes} PASSWORD '…' (the password in the application's URL), then migrate again`,
-      );
+  return missing;
+}
+
+async function ensureRoles(session: MigrationSession, logins: Logins, report: AccessReport): Promise<void> {
+  for (const role of await missingRoles(session, logins)) {
     const password = logins.password ? ` PASSWORD ${text(scramVerifier(logins.password))}` : '';
-    await session.run(`CREATE ROLE ${name(role)} ${attributes}${password}`);
+    await session.run(`CREATE ROLE ${name(role)} ${ATTRIBUTES}${password}`);
     report.roles_created.push(role);
   }
 }
 
 /** Refuses logins that could see past row security, by what they are or by what they are members of. */
 async function refuseStrongRoles(session: MigrationSession, logins: Logins): Promise<void> {
-  const roles = await session.run<{ role: string; attributes: string[]; member_of: string[]; owns: string[] }>(
-    `SELECT r.rolname::text AS role,
+  const roles = await session.run<{
+    role: string;
+    is_owner: boolean;
+    attributes: string[];
+    member_of: string[];
+    owns: string[];
+  }>(
+    `SELECT r.rolname::text AS role, r.rolname = current_user AS is_owner,
             array_remove(ARRAY[CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,
               CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END], NULL)
               AS attributes,
@@ -118,11 +135,16 @@ async function refuseStrongRoles(session: MigrationSession, logins: Logins): Pro
                           OR m.rolname IN ($1, $2, current_user, 'pg_read_all_data', 'pg_write_all_data',
                              'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))) AS member_of,
             ARRAY(SELECT c.relname::text FROM pg_class c
-                   WHERE c.relnamespace = 'carillon'::regnamespace AND c.relowner = r.oid LIMIT 5) AS owns
+                   WHERE c.relnamespace = to_regnamespace('carillon') AND c.relowner = r.oid LIMIT 5) AS owns
        FROM pg_roles r WHERE r.rolname IN ($1, $2)`,
     [logins.app, logins.discovery],
   );
-  for (const { role, attributes, member_of, owns } of roles) {
+  for (const { role, is_owner, attributes, member_of, owns } of roles) {
+    if (is_owner)
+      throw new MigrateError(
+        'app_is_owner',
+        `The application's login ${role} is the owner's too: row security could then be switched off. Give the application a login of its own`,
+      );
     if (owns.length > 0)
       throw new MigrateError(
         'app_is_owner',

@@ -1,4 +1,4 @@
-import { applyAccess } from './access.ts';
+import { applyAccess, checkLogins } from './access.ts';
 import { MigrateError } from './migrate-error.ts';
 import {
   firstWords,
@@ -67,6 +67,7 @@ export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
     await lockMigrations(session, options.lock_wait_ms ?? 600_000, (waited_ms) =>
       options.onProgress?.({ kind: 'waiting', waited_ms }),
     );
+    if (options.appUrl) await checkLogins(session, options.appUrl);
     await ensureHistory(session);
     const history = await readHistory(session);
     const applied: MigrateReport['applied'] = [];
