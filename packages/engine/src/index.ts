@@ -32,3 +32,19 @@ export { getJob, getRun, listJobs, listRuns, type Page } from './run/read.ts';
 export { resumeRun } from './run/resume.ts';
 export { stopRun } from './run/stop.ts';
 export { sweepOnce } from './run/sweep.ts';
+export { type Business, readBusiness } from './business/business.ts';
+export {
+  createCarrierAccount,
+  listCarrierAccounts,
+  readCredentials,
+  resumeLane,
+} from './business/carrier-accounts.ts';
+export { createBusiness, type NewBusiness } from './business/create-business.ts';
+export { authenticate, createKey, type KeyRole, type NewKey, type Principal, revokeKey } from './business/keys.ts';
+export { createLead } from './lead/create-lead.ts';
+export { csvSafeLine } from './lead/csv-safe.ts';
+export { importLeads } from './lead/import.ts';
+export type { ImportOptions } from './lead/import-types.ts';
+export { defaultImportLimits, type ImportLimits } from './lead/limits.ts';
+export { createList, listLists, listListLeads, listNamed } from './lead/lists.ts';
+export { rejectedLines } from './lead/rejected-lines.ts';
