@@ -6,7 +6,14 @@ import { BusinessId, CarrierAccountId, RunId, Seq } from './ids.ts';
  * event finds its row by primary key, in whichever process it arrives.
  */
 
-const digits = z.string().regex(/^[1-9]\d{0,15}$/);
+/** Decimal digits and nothing else: plain coercion would also read `0x10` or a blank. */
+function decimal<T extends z.ZodType<number>>(id: T) {
+  return z
+    .string()
+    .regex(/^[1-9]\d{0,15}$/)
+    .transform((text): unknown => Number(text))
+    .pipe(id);
+}
 
 /** 128 random bits in base64url. */
 const Token = z.string().regex(/^[A-Za-z0-9_-]{22}$/);
@@ -14,11 +21,11 @@ const Token = z.string().regex(/^[A-Za-z0-9_-]{22}$/);
 /** The path's parameters, as text. One that doesn't parse leads nowhere. */
 export const CallbackPath = z.object({
   driver: z.string().regex(/^[a-z0-9-]{1,40}$/),
-  business_id: digits.pipe(BusinessId),
-  carrier_account_id: digits.pipe(CarrierAccountId),
-  run_id: digits.pipe(RunId),
-  seq: digits.pipe(Seq),
-  attempt_no: digits.pipe(z.coerce.number().int().max(32_767)),
+  business_id: decimal(BusinessId),
+  carrier_account_id: decimal(CarrierAccountId),
+  run_id: decimal(RunId),
+  seq: decimal(Seq),
+  attempt_no: decimal(z.number().max(32_767)),
   token: Token,
 });
 export type CallbackPath = z.output<typeof CallbackPath>;
