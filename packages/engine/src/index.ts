@@ -9,6 +9,7 @@ export {
   openDatabase,
   sqlState,
   transactionRetries,
+  violatedConstraint,
 } from './db/database.ts';
 export { checkLogin, checkSchema, LoginError, type LoginErrorCode } from './db/check-login.ts';
 export * from './db/migrate.ts';
