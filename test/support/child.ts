@@ -13,8 +13,19 @@ export interface Child {
   ended: Promise<number | NodeJS.Signals>;
 }
 
-export function startChild(file: string, args: readonly string[] = []): Child {
-  const child: ChildProcess = spawn(process.execPath, [file, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+export interface ChildOptions {
+  /** A program and arguments that start the process in their way: `setpriv …`. */
+  prefix?: readonly string[];
+  /** In a process group of its own, as a shell gives it to a command. */
+  detached?: boolean;
+}
+
+export function startChild(file: string, options: ChildOptions = {}): Child {
+  const [command = process.execPath, ...args] = [...(options.prefix ?? []), process.execPath, file];
+  const child: ChildProcess = spawn(command, args, {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    detached: options.detached ?? false,
+  });
   let errors = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => (errors += chunk));
   // A killed child's pipe breaks under what is still being written.

@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
-import { chown, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { chown, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Account } from './account.ts';
@@ -35,10 +36,11 @@ export interface InitOptions {
  * cluster in its place is a whole one; what an earlier, killed try left is removed.
  */
 export async function initCluster(cluster: Cluster, options: InitOptions): Promise<void> {
-  const fresh = `${cluster.directory}.new`;
-  const passwordFile = `${cluster.directory}.password`;
+  // A name of its own each time: an initdb that outlived its killed parent clears up by name when it fails.
+  const fresh = `${cluster.directory}.new-${randomBytes(6).toString('hex')}`;
+  const passwordFile = `${fresh}.password`;
+  await removeUnfinished(cluster.directory);
   try {
-    await rm(fresh, { recursive: true, force: true });
     await mkdir(fresh, { mode: 0o700 });
     await writeFile(passwordFile, options.password, { mode: 0o600 });
     await own(cluster.account, fresh, passwordFile);
@@ -59,12 +61,17 @@ export async function initCluster(cluster: Cluster, options: InitOptions): Promi
     if (options.sync) await initdb(cluster, [`--pgdata=${fresh}`, '--sync-only']);
     await rename(fresh, cluster.directory);
     if (options.sync) await syncDirectory(path.dirname(cluster.directory));
-  } catch (error) {
-    await rm(fresh, { recursive: true, force: true });
-    throw error;
   } finally {
-    await rm(passwordFile, { force: true });
+    await removeUnfinished(cluster.directory);
   }
+}
+
+/** Whatever else lies beside the cluster: it never became one. One that is still being written to goes the next time. */
+async function removeUnfinished(directory: string): Promise<void> {
+  const parent = path.dirname(directory);
+  const names = await readdir(parent);
+  for (const name of names.filter((n) => n.startsWith(`${path.basename(directory)}.new-`)))
+    await rm(path.join(parent, name), { recursive: true, force: true }).catch(() => {});
 }
 
 /** Makes a rename last. Windows can't open directories, and needs no help. */
