@@ -20,7 +20,9 @@ const Options = z.strictObject({
   request_timeout_ms: duration_ms.default(REQUEST_TIMEOUT_MS),
   /**
    * What is assumed as the longest time from a create's last byte to its effect. No carrier of this family promises one;
-   * null says so, and then no attempt is ever believed absent.
+   * null says so, and then no attempt is ever believed absent. The network is part of it: while the way is broken a
+   * kernel goes on sending what it holds until the response time-out resets the connection, about 100 s (Linux) where
+   * the process was killed before that.
    */
   effect_delay_ms: duration_ms.nullable().default(EFFECT_DELAY_MS),
   /** What is assumed as the longest time that a created call may be missing from the listing. */

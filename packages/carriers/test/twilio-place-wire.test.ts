@@ -228,6 +228,7 @@ test('a TLS handshake that never ends is not dialed within the connect time-out'
   const hasty = createCarrierDrivers({ connect_timeout_ms: 50 }).get('twilio')!;
   const result = await hasty.place(placeRequest(`https://127.0.0.1:${wire.port}`), OPEN_GATE);
   expect(result).toEqual({ kind: 'not_dialed', cause: 'connect_timeout' });
+  await (await wire.connection(0)).closed;
 });
 
 test('over TLS too the headers go first, and a certificate that nobody vouches for is not dialed', async () => {
@@ -239,6 +240,8 @@ test('over TLS too the headers go first, and a certificate that nobody vouches f
   const trusted = getCACertificates('default');
   setDefaultCACertificates([...trusted, certificate.cert]);
   try {
+    const misnamed = await driver.place(placeRequest(`https://127.0.0.1:${wire.port}`), OPEN_GATE);
+    expect(misnamed).toEqual({ kind: 'not_dialed', cause: 'ERR_TLS_CERT_ALTNAME_INVALID' });
     const paced = signal();
     const pacing = signal();
     const before = wire.connections.length;
@@ -255,6 +258,39 @@ test('over TLS too the headers go first, and a certificate that nobody vouches f
     paced.give();
     expect(await result).toEqual({ kind: 'accepted', call_id: 'CA1' });
     expect(connection.chunks).toHaveLength(2);
+  } finally {
+    setDefaultCACertificates(trusted);
+  }
+});
+
+test('an attempt that is given up is reset, so that nothing of it is sent later; an answered one is closed', async () => {
+  const certificate = makeCertificate();
+  const trusted = getCACertificates('default');
+  setDefaultCACertificates([...trusted, certificate.cert]);
+  const hasty = createCarrierDrivers({ dial_response_timeout_ms: 100 }).get('twilio')!;
+  try {
+    for (const tls of [undefined, certificate]) {
+      const silent = await wireOf(() => undefined, tls);
+      const timed_out = await hasty.place(placeRequest(silent.base_url), OPEN_GATE);
+      expect(timed_out).toEqual({ kind: 'unknown', cause: 'response_timeout' });
+      await silent.connections[0]!.closed;
+      expect(silent.connections[0]!.wasReset).toBe(true);
+
+      const head = silent.connection(1, headIsHere);
+      await driver.place(placeRequest(silent.base_url), {
+        // A turn later, or the server's own TLS is still busy with the headers and swallows the reset.
+        pace: () => head.then(() => new Promise((next) => setImmediate(next))),
+        mayStart: () => false,
+      });
+      const held = await head;
+      await held.closed;
+      expect(held.wasReset).toBe(true);
+
+      const wire = await wireOf((connection) => isComplete(connection) && connection.socket.write(CREATED), tls);
+      expect((await driver.place(placeRequest(wire.base_url), OPEN_GATE)).kind).toBe('accepted');
+      await wire.connections[0]!.closed;
+      expect(wire.connections[0]!.wasReset).toBe(false);
+    }
   } finally {
     setDefaultCACertificates(trusted);
   }

@@ -1,5 +1,5 @@
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http';
-import { connect as tcpConnect, isIP, Socket } from 'node:net';
+import { connect as tcpConnect, isIP, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import type { DialGate } from '@carillon/contract';
 
@@ -35,11 +35,14 @@ const OPEN_GATE: DialGate = { pace: async () => undefined, mayStart: () => true 
 
 export async function exchange(outgoing: Outgoing, limits: ExchangeLimits, gate = OPEN_GATE): Promise<Exchange> {
   const connection = await connect(outgoing.url, limits.connect_timeout_ms);
-  if (!(connection instanceof Socket)) return { kind: 'failed', cause: connection.cause, body_sent: false };
+  if ('cause' in connection) return { kind: 'failed', cause: connection.cause, body_sent: false };
   try {
-    return await converse(connection, outgoing, limits, gate);
+    return await converse(connection.stream, outgoing, limits, gate);
   } finally {
-    connection.destroy();
+    // After a whole answer the connection is closed already. Before that, a reset throws away what the kernel still
+    // holds: after a plain close it would go on sending it for minutes where the way to the carrier is broken, and a
+    // call could come of it long after it was given up.
+    connection.tcp.resetAndDestroy();
   }
 }
 
@@ -103,28 +106,36 @@ async function becomeReady(sent: ClientRequest, socket: Socket, gate: DialGate, 
   }
 }
 
-function connect(url: URL, timeout_ms: number): Promise<Socket | { cause: string }> {
+/** `stream` is what is spoken over: the TCP connection itself, or TLS on it. */
+interface Connection {
+  stream: Socket;
+  tcp: Socket;
+}
+
+function connect(url: URL, timeout_ms: number): Promise<Connection | { cause: string }> {
   const secure = url.protocol === 'https:';
   const host = url.hostname.replace(/^\[|\]$/g, '');
-  const where = { host, port: Number(url.port || (secure ? 443 : 80)) };
   return new Promise((resolve) => {
-    const socket = secure
-      ? tlsConnect({ ...where, ALPNProtocols: ['http/1.1'], ...(isIP(host) === 0 && { servername: host }) })
-      : tcpConnect(where);
+    const tcp = tcpConnect({ host, port: Number(url.port || (secure ? 443 : 80)) });
+    // Without delay, or the headers could wait in the kernel for the body.
+    tcp.setNoDelay(true);
+    const servername = isIP(host) === 0 ? host : undefined;
+    const stream = secure ? tlsConnect({ socket: tcp, host, servername, ALPNProtocols: ['http/1.1'] }) : tcp;
     const give_up = (cause: string) => {
       clearTimeout(late);
-      socket.destroy();
+      stream.destroy();
+      tcp.destroy();
       resolve({ cause });
     };
     const late = setTimeout(() => give_up('connect_timeout'), timeout_ms);
-    // Without delay, or the headers could wait in the kernel for the body.
-    socket.setNoDelay(true);
-    // Stays for the socket's life: an error between two owners must not end the process.
-    socket.on('error', (error) => give_up(codeOf(error)));
-    socket.once('close', () => give_up('connection_closed'));
-    socket.once(secure ? 'secureConnect' : 'connect', () => {
+    for (const socket of new Set([tcp, stream])) {
+      // Stay for the socket's life: an error between two owners must not end the process.
+      socket.on('error', (error) => give_up(codeOf(error)));
+      socket.once('close', () => give_up('connection_closed'));
+    }
+    stream.once(secure ? 'secureConnect' : 'connect', () => {
       clearTimeout(late);
-      resolve(socket);
+      resolve({ stream, tcp });
     });
   });
 }

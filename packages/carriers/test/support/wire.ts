@@ -12,6 +12,8 @@ export interface WireConnection {
   head(): string;
   body(): string;
   closed: Promise<void>;
+  /** The other side threw the connection away (TCP reset) instead of closing it. */
+  wasReset: boolean;
 }
 
 export interface Wire {
@@ -41,9 +43,12 @@ export async function startWire(onData: OnData = () => undefined, tls?: { key: s
       head: () => text().split('\r\n\r\n')[0] ?? '',
       body: () => text().split('\r\n\r\n').slice(1).join('\r\n\r\n'),
       closed: new Promise((resolve) => socket.once('close', () => resolve())),
+      wasReset: false,
     };
     connections.push(connection);
-    socket.on('error', () => undefined);
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      connection.wasReset ||= error.code === 'ECONNRESET';
+    });
     socket.on('data', (chunk) => {
       chunks.push(chunk.toString('utf8'));
       onData(connection);
