@@ -1,0 +1,137 @@
+import type { BusinessId, CarrierAccount, CarrierCredentials, CreateCarrierAccount } from '@carillon/contract';
+import { CarillonError, CarrierAccountId } from '@carillon/contract';
+import { z } from 'zod';
+import type { Database, Tx } from '../db/database.ts';
+import { inBusiness } from '../db/database.ts';
+import { keysetPage, type Page } from '../run/read.ts';
+import { readBusiness } from './business.ts';
+import { openSecret, sealSecret } from './secrets.ts';
+
+/**
+ * Creates a carrier account and its lane, both or neither. The secret is kept sealed under `secret_key` (32 bytes) and
+ * never shown again. Whether the driver is known is for the caller to check: the engine knows no drivers. Throws
+ * `invalid_request` for a business that does not exist.
+ */
+export async function createCarrierAccount(
+  db: Database,
+  business_id: BusinessId,
+  input: CreateCarrierAccount,
+  secret_key: Buffer,
+): Promise<CarrierAccount> {
+  // The id comes first: the sealed secret is bound to it.
+  const carrier_account_id = await reserveId(db);
+  const sealed = sealSecret(secret_key, business_id, carrier_account_id, input.auth_token);
+  return await inBusiness(db, business_id, async (tx) => {
+    await readBusiness(tx);
+    tx.send(
+      `INSERT INTO carillon.carrier_accounts (business_id, carrier_account_id, name, driver, base_url, account_sid,
+         auth_token_sealed, from_numbers)
+       VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+      [
+        business_id,
+        carrier_account_id,
+        input.name,
+        input.driver,
+        input.base_url.replace(/\/+$/, ''),
+        input.account_sid,
+        sealed,
+        input.from_numbers,
+      ],
+      1,
+    );
+    tx.send(
+      `INSERT INTO carillon.lanes (business_id, carrier_account_id, concurrency_limit, calls_per_second)
+       VALUES ($1, $2, $3, $4)`,
+      [business_id, carrier_account_id, input.concurrency_limit, input.calls_per_second],
+      1,
+    );
+    const [account] = await readAccounts(tx, carrier_account_id, 0, 1);
+    if (!account) throw new Error('a carrier account was inserted and is not there');
+    return account;
+  });
+}
+
+/** The business's carrier accounts with their lanes, oldest first, without their secrets. */
+export async function listCarrierAccounts(
+  db: Database,
+  business_id: BusinessId,
+  options: { after?: number | undefined; limit: number },
+): Promise<Page<CarrierAccount>> {
+  const accounts = await inBusiness(db, business_id, (tx) =>
+    readAccounts(tx, null, options.after ?? 0, options.limit + 1),
+  );
+  return keysetPage(accounts, options.limit, (account) => String(account.carrier_account_id));
+}
+
+/** What a driver needs to speak for an account, the secret opened. Throws `carrier_account_not_found`. */
+export async function readCredentials(
+  db: Database,
+  business_id: BusinessId,
+  carrier_account_id: number,
+  secret_key: Buffer,
+): Promise<CarrierCredentials> {
+  const [row] = await inBusiness(db, business_id, (tx) =>
+    tx.query<Omit<CarrierCredentials, 'auth_token'> & { auth_token_sealed: Buffer }>(
+      `SELECT driver, base_url, account_sid, auth_token_sealed FROM carillon.carrier_accounts
+       WHERE business_id = $1 AND carrier_account_id = $2`,
+      [business_id, carrier_account_id],
+    ),
+  );
+  if (!row) throw new CarillonError('carrier_account_not_found');
+  const { auth_token_sealed, ...account } = row;
+  const auth_token = openSecret(secret_key, business_id, CarrierAccountId.parse(carrier_account_id), auth_token_sealed);
+  return { ...account, auth_token };
+}
+
+/** A person says that a halted lane may call again. Throws `carrier_account_not_found`. */
+export async function resumeLane(
+  db: Database,
+  business_id: BusinessId,
+  carrier_account_id: CarrierAccountId,
+): Promise<CarrierAccount> {
+  return await inBusiness(db, business_id, async (tx) => {
+    tx.send(
+      `UPDATE carillon.lanes SET halted_reason = NULL, halted_until_us = NULL, refusals_in_a_row = 0
+       WHERE business_id = $1 AND carrier_account_id = $2`,
+      [business_id, carrier_account_id],
+    );
+    const [account] = await readAccounts(tx, carrier_account_id, 0, 1);
+    if (!account) throw new CarillonError('carrier_account_not_found');
+    return account;
+  });
+}
+
+interface AccountRow extends Omit<CarrierAccount, 'halted_until'> {
+  halted_until_us: number | null;
+}
+
+async function readAccounts(tx: Tx, only: CarrierAccountId | null, after: number, limit: number) {
+  // A halt whose end has come is none any more, whether or not a claim has noticed it.
+  const rows = await tx.query<AccountRow>(
+    `SELECT a.carrier_account_id, a.name, a.driver, a.base_url, a.account_sid, a.from_numbers,
+            l.concurrency_limit, l.calls_per_second,
+            CASE WHEN l.halted_until_us <= c.now_us THEN NULL ELSE l.halted_reason END AS halted_reason,
+            CASE WHEN l.halted_until_us <= c.now_us THEN NULL ELSE l.halted_until_us END AS halted_until_us
+     FROM carillon.carrier_accounts a
+     JOIN carillon.lanes l ON l.business_id = a.business_id AND l.carrier_account_id = a.carrier_account_id
+     CROSS JOIN (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us) c
+     WHERE a.business_id = $1 AND a.carrier_account_id > $2 AND ($3::bigint IS NULL OR a.carrier_account_id = $3)
+     ORDER BY a.carrier_account_id LIMIT $4`,
+    [tx.business_id, after, only, limit],
+  );
+  return rows.map(
+    ({ halted_until_us, ...account }): CarrierAccount => ({
+      ...account,
+      halted_until: halted_until_us === null ? null : new Date(halted_until_us / 1_000).toISOString(),
+    }),
+  );
+}
+
+const Reserved = z.tuple([z.object({ id: CarrierAccountId })]);
+
+async function reserveId(db: Database): Promise<CarrierAccountId> {
+  const { rows } = await db.app.query(
+    "SELECT nextval(pg_get_serial_sequence('carillon.carrier_accounts', 'carrier_account_id')) AS id",
+  );
+  return Reserved.parse(rows)[0].id;
+}

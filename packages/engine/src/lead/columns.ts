@@ -1,0 +1,143 @@
+import { CarillonError } from '@carillon/contract';
+import type { ImportLimits } from './limits.ts';
+import { cut, plain } from './text.ts';
+
+/** Which column holds what, by its header. What is left out is recognised by the header. */
+export interface Mapping {
+  phone?: string | undefined;
+  name?: string | undefined;
+  external_id?: string | undefined;
+  time_zone?: string | undefined;
+}
+
+/** Where in a line each field stands, counted from 0. */
+export interface Columns {
+  phone: number;
+  /** Joined by a space: one column, or first and last name. */
+  name: number[];
+  external_id: number | null;
+  time_zone: number | null;
+  /** Every other column, under its header's text. */
+  attributes: { index: number; key: string }[];
+  count: number;
+}
+
+/**
+ * Headers without spaces, punctuation and case. Groups of phone columns in the order in which one is preferred: a
+ * mobile reaches the person, a landline a household or an office.
+ */
+const PHONES: readonly ReadonlySet<string>[] = [
+  new Set(
+    `mobile mobilephone mobilenumber mobileno mobilephonenumber cell cellphone cellnumber cellular cellphonenumber
+     נייד טלפוןנייד מספרנייד מסנייד מספרטלפוןנייד טלנייד סלולרי טלפוןסלולרי מספרסלולרי סלולר פלאפון מספרפלאפון`.split(
+      /\s+/,
+    ),
+  ),
+  new Set(
+    `phone phonenumber phoneno telephone telephonenumber telephoneno tel telno telnumber msisdn e164
+     contactnumber contactphone customerphone primaryphone mainphone
+     טלפון מספרטלפון מסטלפון מספרהטלפון טל טלפוןראשי`.split(/\s+/),
+  ),
+  new Set(
+    `landline homephone phonehome workphone phonework officephone businessphone otherphone secondaryphone
+     phone1 phone2 phone3 telephone1 telephone2 tel1 tel2
+     טלפוןבבית טלפוןבית טלפוןקווי טלפוןבעבודה טלפוןעבודה טלפוןמשרד טלפוןנוסף טלפון1 טלפון2 טלפון3`.split(/\s+/),
+  ),
+  new Set(['number', 'contact', 'מספר']),
+];
+const NAME = new Set(
+  `name fullname customername clientname contactname leadname
+   שם שםמלא שםלקוח שםהלקוח שםלקוחה שםאישקשר שםהליד שםפרטיומשפחה`.split(/\s+/),
+);
+const FIRST_NAME = new Set('firstname givenname forename fname שםפרטי פרטי'.split(' '));
+const LAST_NAME = new Set('lastname surname familyname lname שםמשפחה משפחה'.split(' '));
+const EXTERNAL_ID = new Set(
+  `id externalid crmid leadid customerid clientid contactid recordid
+   מזהה מזההליד מזההלקוח מספרלקוח מסלקוח קודלקוח מזההחיצוני`.split(/\s+/),
+);
+const TIME_ZONE = new Set('timezone tz אזורזמן'.split(' '));
+
+/**
+ * Recognises a file's columns by their headers, in English or Hebrew. A mapping wins over them. Of several columns that
+ * may hold the phone number the best group is taken (mobile, then phone, then home or work), and the others are kept as
+ * attributes; two of the same group are for a person to choose from.
+ *
+ * Throws `import_no_phone_column`, `import_broken` (a header out of bounds) and `invalid_request` (a mapped column that
+ * is not there, or a choice that is not ours).
+ */
+export function recogniseColumns(header: readonly string[], mapping: Mapping, limits: ImportLimits): Columns {
+  checkBounds(header, limits);
+  const shapes = header.map(shape);
+  const phone = mapped(header, mapping, 'phone') ?? choosePhone(header, shapes);
+  const first = (names: ReadonlySet<string>) => shapes.findIndex((name, index) => index !== phone && names.has(name));
+  const orNull = (index: number) => (index < 0 ? null : index);
+  const name = mapped(header, mapping, 'name') ?? orNull(first(NAME));
+  const parts = [first(FIRST_NAME), first(LAST_NAME)].filter((index) => index >= 0);
+  const columns = {
+    phone,
+    name: name === null ? parts : [name],
+    external_id: mapped(header, mapping, 'external_id') ?? orNull(first(EXTERNAL_ID)),
+    time_zone: mapped(header, mapping, 'time_zone') ?? orNull(first(TIME_ZONE)),
+  };
+  const taken = new Set([phone, ...columns.name, columns.external_id, columns.time_zone]);
+  return { ...columns, attributes: attributeKeys(header, taken), count: header.length };
+}
+
+function checkBounds(header: readonly string[], limits: ImportLimits): void {
+  const broken = (problem: string) => new CarillonError('import_broken', { line: 1, problem });
+  if (header.length > limits.import_columns) throw broken(`it has more than ${limits.import_columns} columns`);
+  const long = header.find((name) => name.length > limits.import_column_name_chars);
+  if (long !== undefined)
+    throw broken(`the column name "${cut(long, 40)}…" is longer than ${limits.import_column_name_chars} characters`);
+}
+
+/** A header without what people write differently: `Phone No.`, `phone_no`, `מס' טלפון` and `מס׳ טלפון` are one each. */
+function shape(header: string): string {
+  return plain(header)
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]/gu, '');
+}
+
+function mapped(header: readonly string[], mapping: Mapping, field: keyof Mapping): number | null {
+  const wanted = mapping[field];
+  if (wanted === undefined) return null;
+  const same = (name: string) => plain(name).toLowerCase() === plain(wanted).toLowerCase();
+  const index = header.findIndex(same);
+  if (index >= 0) return index;
+  const columns = shown(header);
+  if (field === 'phone') throw new CarillonError('import_no_phone_column', { columns, wanted });
+  throw new CarillonError('invalid_request', {
+    problem: `there is no column "${wanted}" (${field}=${wanted}) among: ${columns}`,
+  });
+}
+
+function choosePhone(header: readonly string[], shapes: readonly string[]): number {
+  for (const group of PHONES) {
+    const found = shapes.flatMap((name, index) => (group.has(name) ? [index] : []));
+    const [only, another] = found;
+    if (only === undefined) continue;
+    if (another === undefined) return only;
+    throw new CarillonError('invalid_request', {
+      problem: `several columns may hold the phone number: ${shown(found.map((index) => header[index] ?? ''))}. Name one with phone=COLUMN`,
+    });
+  }
+  throw new CarillonError('import_no_phone_column', { columns: shown(header) });
+}
+
+/** For a message: the first twenty. */
+function shown(header: readonly string[]): string {
+  const names = header.slice(0, 20).map((name) => cut(plain(name), 40) || '(no name)');
+  return names.join(', ') + (header.length > 20 ? ', …' : '');
+}
+
+/** A column without a name, or with one that was there before, still gets a key of its own: nothing is dropped. */
+function attributeKeys(header: readonly string[], taken: ReadonlySet<number | null>): Columns['attributes'] {
+  const used = new Set<string>();
+  return header.flatMap((name, index) => {
+    if (taken.has(index)) return [];
+    const bare = plain(name) || `column ${index + 1}`;
+    const key = used.has(bare) ? `${bare} (column ${index + 1})` : bare;
+    used.add(key);
+    return [{ index, key }];
+  });
+}
