@@ -1,1 +1,2 @@
-export {};
+export { type ApiLimits, defaultApiLimits } from './limits.ts';
+export { type Api, type ApiOptions, buildApi, startApi } from './server.ts';

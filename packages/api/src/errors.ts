@@ -1,0 +1,109 @@
+import { CarillonError, type ErrorCode, ERRORS, errorSentence } from '@carillon/contract';
+import { sqlState } from '@carillon/engine';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
+import type { ApiContext } from './context.ts';
+import { chooseLanguage } from './language.ts';
+import { describeError } from './logging.ts';
+import { logSecurity } from './security.ts';
+
+/** One shape for everything that goes wrong, and nothing in it that stands not in the table of errors. */
+export function answerErrors(app: FastifyInstance, context: ApiContext): void {
+  app.setNotFoundHandler((request, reply) => {
+    sendError(request, reply, new CarillonError('route_not_found'));
+  });
+  app.setErrorHandler((error, request, reply) => {
+    const expected = readError(error, request);
+    if (!expected) request.log.error({ error: describeError(error) }, 'a request failed');
+    else if (expected.code === 'database_unavailable')
+      request.log.warn({ error: describeError(error) }, 'the database is out of reach');
+    else if (expected.code.endsWith('_not_found') && expected.code !== 'route_not_found')
+      logSecurity(request, context.metrics, 'id_not_visible', { code: expected.code });
+    sendError(request, reply, expected ?? new CarillonError('internal'));
+  });
+}
+
+function sendError(request: FastifyRequest, reply: FastifyReply, { code, details }: CarillonError): void {
+  const language = chooseLanguage(request.headers['accept-language'], request.principal?.language);
+  reply
+    .code(ERRORS[code].http)
+    .type('application/json; charset=utf-8')
+    .header('content-language', language)
+    .send({
+      error: errorSentence(code, language, details),
+      code,
+      request_id: request.id,
+      ...(Object.keys(details).length > 0 ? { details } : {}),
+    });
+}
+
+/** What a thrown thing is in the table of errors; null for a fault of ours. */
+function readError(error: unknown, request: FastifyRequest): CarillonError | null {
+  if (error instanceof CarillonError) return error;
+  if (hasZodFastifySchemaValidationErrors(error)) return readInvalid(error, request);
+  if (!(error instanceof Error && 'statusCode' in error))
+    return isDatabaseOutOfReach(error) ? new CarillonError('database_unavailable', {}, { cause: error }) : null;
+  const { statusCode } = error;
+  if (statusCode === 413)
+    return new CarillonError('body_too_large', { limit_bytes: request.routeOptions.bodyLimit }, { cause: error });
+  if (statusCode === 415) {
+    const expected = request.routeOptions.config.expects ?? 'application/json';
+    return new CarillonError('unsupported_media_type', { expected }, { cause: error });
+  }
+  // What the server itself refuses before a route is asked: broken JSON, a body shorter than announced, a bad address.
+  if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500)
+    return new CarillonError('invalid_request', { problem: error.message }, { cause: error });
+  return null;
+}
+
+/** An id in the path that can't be one names nothing: the same answer as for one that is not there. */
+const NOT_FOUND: Record<string, ErrorCode> = {
+  run_id: 'run_not_found',
+  job_id: 'job_not_found',
+  list_id: 'list_not_found',
+  import_id: 'import_not_found',
+  carrier_account_id: 'carrier_account_not_found',
+};
+const ISSUES_SHOWN = 5;
+
+function readInvalid(
+  error: { validation: { instancePath: string; message?: string }[]; validationContext?: string },
+  request: FastifyRequest,
+): CarillonError {
+  const place = error.validationContext ?? 'body';
+  const issues = error.validation.slice(0, ISSUES_SHOWN).map(({ instancePath, message }) => ({
+    path: instancePath.split('/').filter(Boolean),
+    message: message ?? 'is not valid',
+  }));
+  if (place === 'params') return new CarillonError(NOT_FOUND[issues[0]?.path[0] ?? ''] ?? 'route_not_found');
+  if (place === 'body' && (request.body === undefined || request.body === null))
+    return new CarillonError('invalid_request', { problem: 'it has no body; send a JSON object', in: place });
+  const problem = issues
+    .map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`))
+    .join('; ');
+  return new CarillonError('invalid_request', { problem, in: place, issues });
+}
+
+const OUT_OF_REACH = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EPIPE',
+]);
+/** Classes 08 and 57P: connections and shutdowns; too many connections; a lock or a statement that took too long. */
+const PUT_OFF = /^(08...|57P..|53300|55P03|57014|25P03)$/;
+/** What the client library says without a code. */
+const BROKEN = /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection)/;
+
+/** An error of the way to the database or of its start and end, not of what was asked of it. */
+export function isDatabaseOutOfReach(error: unknown): boolean {
+  const state = sqlState(error);
+  if (state !== undefined) return PUT_OFF.test(state);
+  if (!(error instanceof Error)) return false;
+  if ('code' in error && typeof error.code === 'string') return OUT_OF_REACH.has(error.code);
+  return BROKEN.test(error.message);
+}

@@ -1,0 +1,87 @@
+import { type Database, transactionRetries } from '@carillon/engine';
+import type { FastifyInstance } from 'fastify';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { routeOf } from './logging.ts';
+
+/** What this process has seen. Nothing here names a business: whoever may scrape may know all of it. */
+export interface Metrics {
+  registry: Registry;
+  /** Evidence from carriers' callbacks, by what became of it. */
+  evidence: Counter<'phase' | 'recorded'>;
+  /** Tries of recording evidence that failed and are repeated. */
+  evidence_retries: Counter;
+  /** Callbacks answered with 503 because the database did not commit in time. */
+  webhooks_put_off: Counter;
+  security: Counter<'kind'>;
+  streams: Gauge;
+}
+
+export function createMetrics(db: Database): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  new Counter({
+    name: 'carillon_transaction_retries_total',
+    help: 'Transactions run again after a serialisation failure or a deadlock.',
+    registers,
+    collect() {
+      this.reset();
+      this.inc(transactionRetries.count);
+    },
+  });
+  new Gauge({
+    name: 'carillon_database_connections',
+    help: 'Connections of the application pool by what they do; waiting: requests that wait for one.',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      this.set({ state: 'busy' }, db.app.totalCount - db.app.idleCount);
+      this.set({ state: 'idle' }, db.app.idleCount);
+      this.set({ state: 'waiting' }, db.app.waitingCount);
+    },
+  });
+  return {
+    registry,
+    evidence: new Counter({
+      name: 'carillon_evidence_total',
+      help: "Carriers' callbacks recorded, by the call's phase and by what became of it.",
+      labelNames: ['phase', 'recorded'],
+      registers,
+    }),
+    evidence_retries: new Counter({
+      name: 'carillon_evidence_retries_total',
+      help: 'Tries of recording evidence that failed and were repeated.',
+      registers,
+    }),
+    webhooks_put_off: new Counter({
+      name: 'carillon_webhooks_put_off_total',
+      help: 'Callbacks answered with 503 because nothing was committed in time.',
+      registers,
+    }),
+    security: new Counter({
+      name: 'carillon_security_events_total',
+      help: 'Security events by kind; signature_invalid counts forged callbacks.',
+      labelNames: ['kind'],
+      registers,
+    }),
+    streams: new Gauge({ name: 'carillon_event_streams', help: 'Open event streams.', registers }),
+  };
+}
+
+const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+/** Times every request, by its route's pattern. */
+export function measureRequests(app: FastifyInstance, registry: Registry): void {
+  const requests = new Histogram({
+    name: 'carillon_http_request_seconds',
+    help: 'How long requests took, by route and status.',
+    labelNames: ['method', 'route', 'status'],
+    buckets: SECONDS,
+    registers: [registry],
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    // An address that leads nowhere is no label: anybody could make as many of them as memory holds.
+    const route = request.is404 ? 'none' : routeOf(request);
+    requests.observe({ method: request.method, route, status: reply.statusCode }, reply.elapsedTime / 1_000);
+  });
+}

@@ -1,0 +1,234 @@
+import { Readable } from 'node:stream';
+import {
+  CarillonError,
+  isFinalRun,
+  LiveCalls,
+  page,
+  Run,
+  RunId,
+  StartRun,
+  StoppedRun,
+  StopQueue,
+} from '@carillon/contract';
+import { createRun, getRun, listRuns, pauseRun, resumeRun, stopRun } from '@carillon/engine';
+import { z } from 'zod';
+import { actorOf, MAY_MANAGE, MAY_READ, principalOf } from '../auth.ts';
+import type { ApiContext, ZodApp } from '../context.ts';
+import { logBroken } from '../logging.ts';
+import { after, failures, IdempotencyHeaders, idText, pageQuery, text } from '../schemas.ts';
+import { createBell, createStreamSeats, runEventId, runEvents } from '../sse.ts';
+
+const RunParams = z.object({ run_id: idText(RunId) });
+
+export function runRoutes(app: ZodApp, context: ApiContext): void {
+  readRoutes(app, context);
+  startRoute(app, context);
+  controlRoutes(app, context);
+  eventsRoute(app, context);
+}
+
+function readRoutes(app: ZodApp, context: ApiContext): void {
+  const { db } = context;
+  app.route({
+    method: 'GET',
+    url: '/api/outbound/runs',
+    config: { access: MAY_READ },
+    schema: {
+      tags: ['Runs'],
+      summary: 'The runs, newest first',
+      querystring: z.object({ after: idText(RunId).optional().describe(after), ...pageQuery }),
+      response: { 200: page(Run), ...failures('invalid_request') },
+    },
+    handler: (request) => listRuns(db, principalOf(request).business_id, request.query),
+  });
+  app.route({
+    method: 'GET',
+    url: '/api/outbound/runs/:run_id',
+    config: { access: MAY_READ },
+    schema: {
+      tags: ['Runs'],
+      summary: 'One run with its counters',
+      description: 'The eight counters (`queued` to `needs_review`) add up to `total_leads`.',
+      params: RunParams,
+      response: { 200: Run, ...failures('run_not_found') },
+    },
+    handler: (request) => getRun(db, principalOf(request).business_id, request.params.run_id),
+  });
+}
+
+function startRoute(app: ZodApp, context: ApiContext): void {
+  app.route({
+    method: 'POST',
+    url: '/api/outbound_calls/start',
+    config: { access: MAY_MANAGE },
+    schema: {
+      tags: ['Runs'],
+      summary: 'Start a run over a list or over named leads',
+      description:
+        'With an `Idempotency-Key` the same request gets the run that it made before, as it is by then, with the ' +
+        'header `idempotency-replayed: true`.',
+      headers: IdempotencyHeaders,
+      body: StartRun,
+      response: {
+        201: Run,
+        ...failures(
+          'list_not_found',
+          'lead_not_found',
+          'carrier_account_not_found',
+          'duplicate_lead',
+          'idempotency_conflict',
+          'list_empty',
+          'no_carrier_account',
+          'carrier_account_ambiguous',
+          'invalid_request',
+          'body_too_large',
+          'unsupported_media_type',
+        ),
+      },
+    },
+    async handler(request, reply) {
+      const { business_id } = principalOf(request);
+      const { run, created } = await createRun(context.db, business_id, request.body, {
+        actor: actorOf(request),
+        idempotency_key: request.headers['idempotency-key'],
+        limits: context.limits,
+      }).catch((error: unknown) => {
+        throw placeLead(error, request.body);
+      });
+      if (created) context.waker.wake(business_id);
+      else reply.header('idempotency-replayed', 'true');
+      return reply.code(201).send(run);
+    },
+  });
+}
+
+/**
+ * Says at which place the lead stands that the business has not, rather than which it is: so a lead of another business
+ * and one that does not exist get the same answer to the byte.
+ */
+function placeLead(error: unknown, { lead_ids }: StartRun): unknown {
+  if (!(error instanceof CarillonError && error.code === 'lead_not_found')) return error;
+  const place = lead_ids?.findIndex((lead_id) => lead_id === error.details.lead_id) ?? -1;
+  return new CarillonError('lead_not_found', place < 0 ? {} : { path: `lead_ids.${place}` }, { cause: error });
+}
+
+function controlRoutes(app: ZodApp, context: ApiContext): void {
+  const { db, limits, waker } = context;
+  app.route({
+    method: 'POST',
+    url: '/api/outbound/runs/:run_id/pause',
+    config: { access: MAY_MANAGE },
+    schema: {
+      tags: ['Runs'],
+      summary: 'Pause a run',
+      description:
+        'Once this has answered no new call is begun. `in_flight` counts those begun before, which are drained or ' +
+        'hung up as `live_calls` says (`drain` when left out). The body may be left out.',
+      params: RunParams,
+      body: z.strictObject({ live_calls: LiveCalls.default('drain') }).nullish(),
+      response: { 200: StoppedRun, ...failures('run_not_found', 'run_state_conflict', 'invalid_request') },
+    },
+    async handler(request) {
+      const { business_id } = principalOf(request);
+      const live_calls = request.body?.live_calls ?? 'drain';
+      const run = await pauseRun(db, business_id, request.params.run_id, live_calls);
+      waker.wake(business_id);
+      return run;
+    },
+  });
+  app.route({
+    method: 'POST',
+    url: '/api/outbound/runs/:run_id/resume',
+    config: { access: MAY_MANAGE },
+    schema: {
+      tags: ['Runs'],
+      summary: 'Let a paused run go on, or start a draft',
+      params: RunParams,
+      response: { 200: Run, ...failures('run_not_found', 'run_state_conflict', 'list_empty') },
+    },
+    async handler(request) {
+      const { business_id } = principalOf(request);
+      const run = await resumeRun(db, business_id, request.params.run_id, limits);
+      waker.wake(business_id);
+      return run;
+    },
+  });
+  app.route({
+    method: 'POST',
+    url: '/api/outbound/stop-queue',
+    config: { access: MAY_MANAGE },
+    schema: {
+      tags: ['Runs'],
+      summary: 'Stop a run for good',
+      description:
+        'Once this has answered no new call is begun. `in_flight` counts those begun before, which are drained or ' +
+        'hung up as `live_calls` says. Stopping a stopped run changes nothing, but `hang_up` still hangs up.',
+      body: StopQueue,
+      response: { 200: StoppedRun, ...failures('queue_not_found', 'run_state_conflict', 'invalid_request') },
+    },
+    async handler(request) {
+      const { business_id } = principalOf(request);
+      const { run_id, live_calls } = request.body;
+      const run = await stopRun(db, business_id, run_id, live_calls).catch((error: unknown) => {
+        const absent = error instanceof CarillonError && error.code === 'run_not_found';
+        throw absent ? new CarillonError('queue_not_found', {}, { cause: error }) : error;
+      });
+      waker.wake(business_id);
+      return run;
+    },
+  });
+}
+
+const EventHeaders = z.object({ 'last-event-id': z.string().max(100).optional() });
+
+function eventsRoute(app: ZodApp, context: ApiContext): void {
+  const { db, api_limits, clock, wakes, closing } = context;
+  const seats = createStreamSeats(api_limits, (open) => context.metrics.streams.set(open));
+  app.route({
+    method: 'GET',
+    url: '/api/outbound/runs/:run_id/events',
+    config: { access: MAY_READ },
+    schema: {
+      tags: ['Runs'],
+      summary: 'Follow a run (server-sent events)',
+      description:
+        'Events named `run`, each with the run as JSON in `data`: at once, and on each change, a few a second at most. ' +
+        'A client that comes again with `Last-Event-ID` hears nothing twice. The stream ends when a final state was ' +
+        'sent; asked again after that, the answer is 204, on which an EventSource stops asking.',
+      params: RunParams,
+      headers: EventHeaders,
+      response: {
+        200: text('text/event-stream', 'The stream'),
+        204: z.undefined().describe('The run has ended, and its last state is the one named by Last-Event-ID'),
+        ...failures('run_not_found', 'too_many_streams'),
+      },
+    },
+    async handler(request, reply) {
+      const { business_id } = principalOf(request);
+      const read = () => getRun(db, business_id, request.params.run_id);
+      const first = await read();
+      const last_event_id = request.headers['last-event-id'];
+      if (isFinalRun(first.status) && last_event_id === runEventId(first)) return reply.code(204).send();
+      const leaveSeat = seats.take(business_id);
+      const bell = createBell();
+      const unwatch = wakes.watch(business_id, bell.ring);
+      const events = runEvents({ first, read, bell, last_event_id, limits: api_limits, clock });
+      // The generator is asked for an event only when the one before has left: a slow client misses states in between,
+      // and costs no memory.
+      const stream = Readable.from(events, { objectMode: false, highWaterMark: 1 });
+      closing.addEventListener('abort', bell.close, { once: true });
+      if (closing.aborted) bell.close();
+      stream.once('close', () => {
+        closing.removeEventListener('abort', bell.close);
+        bell.close();
+        unwatch();
+        leaveSeat();
+      });
+      return reply
+        .type('text/event-stream; charset=utf-8')
+        .header('cache-control', 'no-store')
+        .header('x-accel-buffering', 'no')
+        .send(logBroken(request, stream));
+    },
+  });
+}

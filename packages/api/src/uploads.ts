@@ -1,0 +1,53 @@
+import multipart from '@fastify/multipart';
+import { CarillonError } from '@carillon/contract';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { Readable } from 'node:stream';
+
+export const UPLOAD_TYPES = 'text/csv, or multipart/form-data with the file in it';
+
+/** Takes files as streams and nothing else: what comes in is handed on as it comes, and waits in the sender's hands. */
+export async function takeUploads(app: FastifyInstance, import_body_bytes: number): Promise<void> {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('text/csv', (_request, payload, done) => done(null, payload));
+  await app.register(multipart, {
+    // The bytes are counted below, for both kinds of upload alike.
+    throwFileSizeLimit: false,
+    limits: { fileSize: import_body_bytes + 1, files: 1, fields: 20, fieldSize: 10_000, parts: 21, headerPairs: 100 },
+  });
+}
+
+/**
+ * The file in a request: a body of CSV, or the first file of a form. Iterating throws `body_too_large` above
+ * `import_body_bytes`, and `invalid_request` when the upload breaks off or is no form.
+ */
+export async function* uploadedFile(request: FastifyRequest, import_body_bytes: number): AsyncGenerator<Buffer> {
+  let received_bytes = 0;
+  try {
+    for await (const chunk of await openUpload(request)) {
+      if (!Buffer.isBuffer(chunk)) throw new Error('an upload gave something other than bytes');
+      received_bytes += chunk.length;
+      if (received_bytes > import_body_bytes)
+        throw new CarillonError('body_too_large', { limit_bytes: import_body_bytes });
+      yield chunk;
+    }
+  } catch (error) {
+    if (error instanceof CarillonError) throw error;
+    const problem = request.raw.destroyed && !request.raw.complete ? 'the upload broke off' : readProblem(error);
+    throw new CarillonError('invalid_request', { problem }, { cause: error });
+  }
+}
+
+async function openUpload(request: FastifyRequest): Promise<Readable | Buffer[]> {
+  if (!request.isMultipart()) return isStream(request.body) ? request.body : [];
+  const part = await request.file();
+  if (!part) throw new CarillonError('invalid_request', { problem: 'the form has no file in it' });
+  return part.file;
+}
+
+function isStream(body: unknown): body is Readable {
+  return typeof body === 'object' && body !== null && Symbol.asyncIterator in body;
+}
+
+function readProblem(error: unknown): string {
+  return `the upload can't be read (${error instanceof Error ? error.message : 'no reason given'})`;
+}
