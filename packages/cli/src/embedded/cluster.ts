@@ -33,13 +33,12 @@ export interface InitOptions {
 
 /**
  * Makes a new cluster with the superuser `postgres`. It is made beside its place and renamed at the end, so that a
- * cluster in its place is a whole one; what an earlier, killed try left is removed.
+ * cluster in its place is a whole one.
  */
 export async function initCluster(cluster: Cluster, options: InitOptions): Promise<void> {
   // A name of its own each time: an initdb that outlived its killed parent clears up by name when it fails.
   const fresh = `${cluster.directory}.new-${randomBytes(6).toString('hex')}`;
   const passwordFile = `${fresh}.password`;
-  await removeUnfinished(cluster.directory);
   try {
     await mkdir(fresh, { mode: 0o700 });
     await writeFile(passwordFile, options.password, { mode: 0o600 });
@@ -66,8 +65,8 @@ export async function initCluster(cluster: Cluster, options: InitOptions): Promi
   }
 }
 
-/** Whatever else lies beside the cluster: it never became one. One that is still being written to goes the next time. */
-async function removeUnfinished(directory: string): Promise<void> {
+/** Removes clusters beside this one that a killed initdb did not finish. One still being written to goes the next time. */
+export async function removeUnfinished(directory: string): Promise<void> {
   const parent = path.dirname(directory);
   const names = await readdir(parent);
   for (const name of names.filter((n) => n.startsWith(`${path.basename(directory)}.new-`)))
@@ -169,7 +168,7 @@ async function startOnce(cluster: Cluster, options: StartOptions): Promise<numbe
 /** Turns what initdb or the server said last into the error that says what to do. */
 export function explain(what: string, said: string, directory: string, port?: number): EmbeddedError {
   const detail = said.trim().split('\n').slice(-6).join(' | ');
-  if (/no space left on device|disk quota exceeded/i.test(said))
+  if (/no space left on device|disk quota exceeded|check free disk space/i.test(said))
     return new EmbeddedError(
       'disk_full',
       `There is no space left on the disk of ${directory}; free some and start again`,

@@ -4,7 +4,16 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Client } from 'pg';
 import { findAccount } from './account.ts';
 import { findBinaries } from './binaries.ts';
-import { clusterMajor, type Cluster, initCluster, startPostmaster, stopPostmaster, SUPERUSER } from './cluster.ts';
+import {
+  clusterMajor,
+  explain,
+  type Cluster,
+  initCluster,
+  removeUnfinished,
+  startPostmaster,
+  stopPostmaster,
+  SUPERUSER,
+} from './cluster.ts';
 import { EmbeddedError } from './embedded-error.ts';
 import { freePort } from './free-port.ts';
 import { type FileLock, tryLock } from './locks.ts';
@@ -101,13 +110,31 @@ export async function connectEmbedded(options: EmbeddedOptions): Promise<Embedde
 async function openDataDir(wanted: string): Promise<string> {
   const dataDir = path.resolve(wanted);
   try {
-    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    await makeDirectory(dataDir);
     // Taking a lock is also the proof that files can be written here.
     tryLock(dataDir, 'users', 'shared')?.release();
     return await realpath(dataDir);
   } catch (error) {
     throw onDisk(error, dataDir);
   }
+}
+
+/** Like `mkdir -p`. Node's own recursive mkdir never returns where a file system makes no directories, as in /proc. */
+async function makeDirectory(directory: string): Promise<void> {
+  const error = await mkdir(directory, { mode: 0o700 }).catch((e: NodeJS.ErrnoException) => e);
+  if (!error) return;
+  const parent = path.dirname(directory);
+  if (error.code === 'EEXIST' && (await stat(directory)).isDirectory()) return;
+  if (error.code !== 'ENOENT' || parent === directory || (await exists(parent))) throw error;
+  await makeDirectory(parent);
+  await mkdir(directory, { mode: 0o700 });
+}
+
+async function exists(file: string): Promise<boolean> {
+  return stat(file).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Errors of the file system in the words of whoever chose the data directory. */
@@ -153,11 +180,7 @@ async function attach(options: Attached, startLock?: FileLock): Promise<Embedded
       await ensureDatabase(urls.superuserUrl, secrets.owner_password);
     } catch (error) {
       await leave(dataDir, users);
-      throw new EmbeddedError(
-        'postgres_failed',
-        `The embedded database can't be opened: ${(error as Error).message}`,
-        error,
-      );
+      throw explain("The embedded database can't be opened", (error as Error).message, directory);
     }
     options.onProgress?.('ready');
     let stopping: Promise<void> | undefined;
@@ -228,6 +251,7 @@ async function startServer(
     );
   const account = await findAccount(directory, [binaries.initdb, directory]);
   const cluster: Cluster = { binaries, account, directory };
+  await removeUnfinished(directory);
   if (major === undefined) {
     options.onProgress?.('creating');
     await initCluster(cluster, { password: secrets.superuser_password, sync: options.settings?.fsync !== 'off' });
