@@ -1,4 +1,10 @@
-import type { BusinessId, CarrierCredentials, CarrierDriver, CarrierDrivers } from '@carillon/contract';
+import {
+  type BusinessId,
+  CarrierAccountId,
+  type CarrierCredentials,
+  type CarrierDriver,
+  type CarrierDrivers,
+} from '@carillon/contract';
 import type { Clock, Database, Gatherer, Limits } from '@carillon/engine';
 import { readCredentials } from '@carillon/engine';
 import type { Logger } from 'pino';
@@ -46,7 +52,12 @@ async function open(
   business_id: BusinessId,
   carrier_account_id: number,
 ): Promise<Account> {
-  const credentials = await readCredentials(options.db, business_id, carrier_account_id, options.secret);
+  const credentials = await readCredentials(
+    options.db,
+    business_id,
+    CarrierAccountId.parse(carrier_account_id),
+    options.secret,
+  );
   const driver = options.drivers.get(credentials.driver);
   if (!driver) throw new Error(`no carrier driver is called "${credentials.driver}"`);
   return { credentials, driver };

@@ -132,9 +132,9 @@ export function startWorker(options: WorkerOptions): Worker {
   }
 
   function hold(mine: Lease): void {
-    const signal = createSignal();
-    const working = retrying('claim', limits.poll_work_ms, async () => await work(mine, signal));
-    held.set(nameOf(mine), { lease: mine, signal, working });
+    const fresh: Held = { lease: mine, signal: createSignal(), working: Promise.resolve() };
+    held.set(nameOf(mine), fresh);
+    fresh.working = retrying('claim', limits.poll_work_ms, async () => await work(mine, fresh.signal));
   }
 
   function isHeld(mine: Lease): boolean {
