@@ -86,8 +86,9 @@ export function restApi(app: FastifyInstance, deps: Deps): void {
 
   app.get(`${ROOT}.json`, async (request, reply) => {
     const account = accountOf(request);
-    if (badLuck(behaviour.forAccount(account).read_error, reply)) return reply;
-    return listCalls({ ledger, behaviour, now }, account, request.query as Record<string, unknown>, request.url);
+    const query = request.query as Record<string, unknown>;
+    if (badLuck(behaviour.forNumber(account, String(query.To)).read_error, reply)) return reply;
+    return listCalls({ ledger, behaviour, now }, account, query, request.url);
   });
 
   app.get(`${ROOT}/:sid.json`, async (request, reply) => {

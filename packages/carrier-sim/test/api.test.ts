@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { callResource } from '../src/call-resource.ts';
 import { ACCOUNT, clientOf, ended, entryOf, FROM, startCustomer, startSim, TO, TOKEN, until } from './harness.ts';
+import type { Reply } from './harness.ts';
 
 const talk = { to: TO, from: FROM, twiml: '<Response><Say>Hello</Say></Response>' };
 
@@ -31,6 +33,13 @@ describe('creating and reading calls with the official client', () => {
     expect(fetched.dateCreated.getTime()).toBe(Math.floor(entry.created_us / 1_000_000) * 1000);
     expect(new Date(entry.created_at).getTime()).toBe(Math.floor(entry.created_us / 1000));
     expect(entry.response).toBe('sent');
+  });
+
+  test('a call that is dialled and does not ring yet is queued to the API, which has no word for it', async () => {
+    const sim = await startSim();
+    const { sid } = await clientOf(sim).calls.create(talk);
+    const entry = await ended(sim, sid);
+    expect(callResource({ ...entry, status: 'initiated' }).status).toBe('queued');
   });
 
   test.each([
@@ -92,6 +101,10 @@ describe('creating and reading calls with the official client', () => {
     await expect(clientOf(sim, other, 'anything').calls.create(talk)).resolves.toMatchObject({ accountSid: other });
     const bare = await fetch(`${sim.url}/2010-04-01/Accounts/${ACCOUNT}/Calls.json`);
     expect(bare.status).toBe(401);
+    const borrowed = await fetch(`${sim.url}/2010-04-01/Accounts/${ACCOUNT}/Calls.json`, {
+      headers: { authorization: `Basic ${Buffer.from(`${other}:${TOKEN}`).toString('base64')}` },
+    });
+    expect(borrowed.status).toBe(401);
     expect(sim.ledger().map(({ account }) => account)).toEqual([other]);
   });
 
@@ -194,6 +207,24 @@ describe('changing a call', () => {
     await client.calls(sid).update({ url: `${customer.url}/end` });
     await ended(sim, sid);
     expect(customer.to('/end')).toHaveLength(1);
+  });
+
+  test('instructions that come after the call got others are not followed', async () => {
+    const sim = await startSim({ default: { talk_ms: 60_000 } });
+    let answer = (_reply: Reply) => {};
+    const customer = await startCustomer(({ path }) =>
+      path === '/slow'
+        ? new Promise<Reply>((resolve) => (answer = resolve))
+        : { body: '<Response><Say>Hello</Say></Response>' },
+    );
+    const client = clientOf(sim);
+    const { sid } = await client.calls.create({ to: TO, from: FROM, url: `${customer.url}/slow` });
+    await until('the first question', () => customer.to('/slow').length === 1);
+    await client.calls(sid).update({ url: `${customer.url}/other` });
+    await until('the second question', () => customer.to('/other').length === 1);
+    answer({ body: '<Response><Hangup/></Response>' });
+    await until('both answers', async () => (await client.calls(sid).events.list()).length === 2);
+    expect(entryOf(sim, sid).status).toBe('in-progress');
   });
 });
 

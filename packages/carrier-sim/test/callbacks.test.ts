@@ -61,17 +61,21 @@ describe('status callbacks', () => {
     expect(customer.to('/answer')[0]?.params.SequenceNumber).toBeUndefined();
   });
 
-  test('are signed with the token that the account bears: another one does not validate', async () => {
-    const sim = await startSim();
-    const customer = await startCustomer();
-    const fields = { to: TO, from: FROM, url: `${customer.url}/answer`, statusCallback: `${customer.url}/status` };
-    await clientOf(sim, ACCOUNT, 'another-token').calls.create(fields);
-    await until('both', () => customer.received.length === 2);
-    expect(customer.received.map(({ signed }) => signed)).toEqual([false, false]);
+  test('are signed with the token that the call was created with, or with the one that the account must bear now', async () => {
+    const sim = await startSim({ default: { talk_ms: 60_000 } });
+    const customer = await startCustomer(() => ({ body: '<Response><Say>Hello</Say></Response>' }));
+    const { sid } = await clientOf(sim, ACCOUNT, 'another-token').calls.create({
+      to: TO,
+      from: FROM,
+      url: `${customer.url}/answer`,
+      statusCallback: `${customer.url}/status`,
+    });
+    await until('the question', () => customer.received.length === 1);
+    expect(customer.received[0]?.signed).toBe(false);
     sim.behaviour = { ...sim.behaviour, accounts: { [ACCOUNT]: { auth_token: TOKEN } } };
-    await clientOf(sim).calls.create(fields);
-    await until('both', () => customer.received.length === 4);
-    expect(customer.received.slice(2).map(({ signed }) => signed)).toEqual([true, true]);
+    await clientOf(sim).calls(sid).update({ status: 'completed' });
+    await until('the end', () => customer.received.length === 2);
+    expect(customer.received[1]).toMatchObject({ path: '/status', signed: true });
   });
 
   test('come only for the events that were asked for; by default for the end alone', async () => {
@@ -236,5 +240,21 @@ describe('retries', () => {
     );
     expect(await tell(`${patient.url}/status#rt=100&rp=5xx,rt`)).toMatchObject({ response_code: 204 });
     expect([hurried.received.length, patient.received.length]).toEqual([1, 2]);
+  });
+
+  test('a request on a kept connection that was given up is not made again', async () => {
+    const sim = await startSim();
+    const customer = await startCustomer(() =>
+      customer.received.length === 1 ? { status: 204 } : new Promise<never>(() => {}),
+    );
+    const client = clientOf(sim);
+    for (const expected of [204, null]) {
+      const statusCallback = `${customer.url}/status#rt=100&rc=0`;
+      const { sid } = await client.calls.create({ to: TO, from: FROM, twiml: '<Response/>', statusCallback });
+      await until('the callback', async () => (await client.calls(sid).events.list()).length === 1);
+      const [event] = await client.calls(sid).events.list();
+      expect(event?.response).toMatchObject({ response_code: expected });
+    }
+    expect(customer.received).toHaveLength(2);
   });
 });

@@ -2,6 +2,7 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { BehaviourInput, CarrierSim } from '../src/index.ts';
+import { createBehaviour } from '../src/behaviour.ts';
 import { systemClock } from '../src/clock.ts';
 import { ACCOUNT, clientOf, create, ended, entryOf, FROM, startSim, TO, TOKEN, until } from './harness.ts';
 
@@ -171,6 +172,10 @@ test('reading and changing calls may fail while creating them does not', async (
   await expect(client.calls(sid).fetch()).rejects.toMatchObject({ status: 502 });
   await expect(client.calls(sid).update({ status: 'canceled' })).rejects.toMatchObject({ status: 503 });
   expect(entryOf(sim, sid).status).not.toBe('canceled');
+  sim.behaviour = { numbers: { [TO]: { read_error: { status: 502 } } } };
+  await expect(client.calls.list({ to: TO })).rejects.toMatchObject({ status: 502 });
+  expect(await client.calls.list({ to: '+972500000002' })).toEqual([]);
+  expect(await client.calls.list()).toHaveLength(1);
 });
 
 test('calls above the calls per second wait in the queue of the carrier, in order', async () => {
@@ -185,6 +190,19 @@ test('calls above the calls per second wait in the queue of the carrier, in orde
   }
 });
 
+test('a call that was cancelled in the queue takes no slot', async () => {
+  const sim = await startSim({ default: { calls_per_second: 2 } });
+  for (const To of ['+972500000001', '+972500000002', '+972500000003']) await create(sim, { To });
+  const [first, second, third] = sim.ledger();
+  await clientOf(sim)
+    .calls(second?.sid ?? '')
+    .update({ status: 'canceled' });
+  await until('the third is dialled', () => third?.statuses[1] !== undefined);
+  const apart_us = (third?.statuses[1]?.at_us ?? 0) - (first?.statuses[1]?.at_us ?? 0);
+  expect(apart_us).toBeGreaterThanOrEqual(499_000);
+  expect(apart_us).toBeLessThan(950_000);
+});
+
 test('a queue goes on at once when the rate is lifted', async () => {
   const sim = await startSim({ default: { calls_per_second: 0.001 } });
   for (const to of ['+972500000001', '+972500000002']) await create(sim, { To: to });
@@ -193,6 +211,22 @@ test('a queue goes on at once when the rate is lifted', async () => {
   sim.behaviour = {};
   await until('the second is dialled', () => sim.ledger()[1]?.status !== 'queued');
   expect((await totals(sim)).max_live).toBe(2);
+});
+
+test('the most specific behaviour wins, field by field', () => {
+  const { forNumber, forAccount } = createBehaviour({
+    default: { ring_ms: 1, talk_ms: 1, callback: { delay_ms: 1, drop: 0.1, duplicate: 0.1 } },
+    accounts: { [ACCOUNT]: { talk_ms: 2, calls_per_second: 2, callback: { drop: 0.2, duplicate: 0.2 } } },
+    numbers: { [TO]: { callback: { duplicate: 0.3 } } },
+  });
+  expect(forNumber(ACCOUNT, TO)).toMatchObject({
+    ring_ms: [1, 1],
+    talk_ms: [2, 2],
+    calls_per_second: 2,
+    callback: { delay_ms: [1, 1], drop: 0.2, duplicate: 0.3, reorder: 0 },
+  });
+  expect(forNumber('constructor', '+972500000002')).toMatchObject({ talk_ms: [1, 1], callback: { duplicate: 0.1 } });
+  expect(forAccount('constructor').calls_per_second).toBeNull();
 });
 
 describe('behaviour over HTTP', () => {

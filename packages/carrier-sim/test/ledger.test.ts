@@ -2,6 +2,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createBehaviour } from '../src/behaviour.ts';
 import { drawFor, drawPlan } from '../src/fate.ts';
@@ -320,6 +321,10 @@ describe('starting and stopping', () => {
     await until('the customer is asked', () => customer.received.length === 1);
     await sim.close();
     expect(await cut).toBe('cut');
+    await until(
+      'no connection is left',
+      async () => (await promisify(customer.server.getConnections).call(customer.server)) === 0,
+    );
     await expect(fetch(sim.url)).rejects.toThrow('fetch failed');
   });
 
