@@ -30,7 +30,7 @@ export interface ApiLimits {
   connection_idle_ms: number;
   /** From a request's first byte to its last. */
   request_ms: number;
-  /** What is still being recorded when the process ends is waited for so long; the reapers find the rest. */
+  /** When the process ends: how long requests may still take, and then what is being recorded; reapers find the rest. */
   close_wait_ms: number;
 }
 

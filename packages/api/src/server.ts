@@ -131,8 +131,14 @@ function createContext(app: ZodApp, options: ApiOptions, api_limits: ApiLimits):
   });
   const wakes = createWakes(options.app_url);
   const closing = new AbortController();
-  app.addHook('preClose', async () => closing.abort());
+  let patience: NodeJS.Timeout | undefined;
+  app.addHook('preClose', async () => {
+    closing.abort();
+    // What was asked is answered; but somebody who sends a file for an hour is not waited for.
+    patience = setTimeout(() => app.server.closeAllConnections(), api_limits.close_wait_ms);
+  });
   app.addHook('onClose', async () => {
+    clearTimeout(patience);
     await atMost(api_limits.close_wait_ms, gatherer.drained());
     await atMost(api_limits.close_wait_ms, waker.close());
     await wakes.close();
