@@ -218,6 +218,8 @@ function eventsRoute(app: ZodApp, context: ApiContext): void {
       const stream = Readable.from(events, { objectMode: false, highWaterMark: 1 });
       closing.addEventListener('abort', bell.close, { once: true });
       if (closing.aborted) bell.close();
+      // A client that leaves must wake the generator: asleep, it can't be ended, and would keep its seat.
+      reply.raw.once('close', bell.close);
       stream.once('close', () => {
         closing.removeEventListener('abort', bell.close);
         bell.close();

@@ -49,7 +49,7 @@ export async function createFixture(options: Partial<ApiOptions> = {}) {
     const authorization = key === null ? {} : { authorization: `Bearer ${key}` };
     const answer = await app.inject({ method, url, ...more, headers: { ...authorization, ...more.headers } });
     const isJson = String(answer.headers['content-type']).startsWith('application/json');
-    const json: Json = isJson ? answer.json() : {};
+    const json: Json = isJson && answer.body !== '' ? answer.json() : {};
     return { status: answer.statusCode, json, text: answer.body, headers: answer.headers };
   }
 
@@ -124,7 +124,8 @@ export function csv(leads: number): InjectOptions {
 }
 
 export async function startRun(fixture: Fixture, caller: Caller, body: Json = {}): Promise<Run> {
-  const payload = { ...(body.lead_ids ? {} : { list_id: caller.list_id }), ...body };
+  const { list_id, carrier_account_id } = caller;
+  const payload = { ...(body.lead_ids ? {} : { list_id }), carrier_account_id, ...body };
   const { status, json, text } = await fixture.ask(caller.admin, 'POST', '/api/outbound_calls/start', { payload });
   if (status !== 201) throw new Error(`the fixture's run was not started: ${text}`);
   return json as Run;
