@@ -74,12 +74,18 @@ export function routeOf(request: FastifyRequest): string {
   return request.routeOptions.url ?? redactPath(request.url);
 }
 
-const IDS_IN_BODIES = ['run_id', 'list_id', 'carrier_account_id'] as const;
+const IDS_IN_BODIES = ['run_id', 'list_id', 'carrier_account_id'];
+const LIKE_AN_ID = /^[A-Za-z0-9-]{1,20}$/;
 
-/** The ids that a request names, for the trail of who tried to see what. Never a lead's data. */
-export function idsOf(request: FastifyRequest): Record<string, unknown> {
-  const params = typeof request.params === 'object' && request.params !== null ? request.params : {};
-  const body: object = typeof request.body === 'object' && request.body !== null ? request.body : {};
-  const named = IDS_IN_BODIES.filter((name) => name in body).map((name) => [name, Reflect.get(body, name)]);
-  return { ...params, ...Object.fromEntries(named) };
+/** The ids that a request names, for the trail of who tried to see what. Never a token or a lead's data. */
+export function idsOf(request: FastifyRequest): Record<string, string> {
+  const body = fieldsOf(request.body).filter(([name]) => IDS_IN_BODIES.includes(name));
+  const named = [...fieldsOf(request.params), ...body].filter(([name]) => name !== 'token');
+  return Object.fromEntries(
+    named.map(([name, value]) => [name, LIKE_AN_ID.test(String(value)) ? String(value) : '[redacted]']),
+  );
+}
+
+function fieldsOf(value: unknown): [string, unknown][] {
+  return typeof value === 'object' && value !== null ? Object.entries(value) : [];
 }

@@ -19,7 +19,6 @@ export function logSecurity(
   fields: Record<string, unknown> = {},
 ): void {
   metrics.security.inc({ kind });
-  const { token: _, ...ids } = idsOf(request);
   request.log.warn(
     {
       security: true,
@@ -29,7 +28,7 @@ export function logSecurity(
       ip: request.ip,
       business_id: request.principal?.business_id,
       key_id: request.principal?.key_id,
-      ids,
+      ids: idsOf(request),
       ...fields,
     },
     SENTENCES[kind],
