@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { chmod, cp, mkdir, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
-import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { findBinaries, restoreLinks } from '../src/embedded/binaries.ts';
 import { explain } from '../src/embedded/cluster.ts';
 import {
@@ -19,6 +19,8 @@ import {
 } from './embedded-support.ts';
 
 afterAll(removeTemplate);
+// Servers that really write to disk, on a machine whose disk may be busy.
+vi.setConfig({ testTimeout: 180_000 });
 
 /** What a container leaves root without, and with them what lets root look into other processes. */
 const CONTAINER = withoutCapabilities('sys_ptrace', 'sys_admin', 'dac_read_search', 'sys_resource', 'sys_nice');

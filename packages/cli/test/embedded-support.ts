@@ -77,7 +77,8 @@ export async function order(
       const postmaster = await postmasterOf(command.dataDir);
       const stop = async () => {
         child.send({});
-        await child.next();
+        const last = await child.next<{ stopped?: boolean }>();
+        if (!last.stopped) throw new Error(`it did not stop: ${JSON.stringify(last)}`);
         await child.ended;
       };
       return { ...line, stop, child, steps, postmaster };

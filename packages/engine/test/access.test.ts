@@ -4,7 +4,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { createTestDatabase, type TestDatabase } from '../../../test/support/database.ts';
 import { fingerprint } from '../../../test/support/fingerprint.ts';
 import { withClient } from '../../../test/support/test-server.ts';
-import { migrate, type MigrateErrorCode } from '../src/db/migrate.ts';
+import { until } from '../../../test/support/wait.ts';
+import { migrate, type MigrateErrorCode, type MigrateReport } from '../src/db/migrate.ts';
 
 let db: TestDatabase;
 /** Logins of this test alone: they belong to the server, where other tests run beside it. */
@@ -53,23 +54,30 @@ afterEach(async () => {
 
 describe('logins', () => {
   it('are created, once, with a password that nobody could read in a log', async () => {
-    expect((await run()).roles_created).toEqual([app, discovery]);
+    const sent: string[] = [];
+    const first = await migrate({ ownerUrl, appUrl, onStatement: (sql) => void sent.push(sql) });
+    expect(first.roles_created).toEqual([app, discovery]);
+    expect(sent.filter((sql) => sql.includes('CREATE ROLE'))).toHaveLength(2);
+    expect(sent.filter((sql) => sql.includes("'secret'"))).toEqual([]);
     expect((await run()).roles_created).toEqual([]);
     const passwords = await onServer(`SELECT rolpassword FROM pg_authid WHERE rolname IN ('${app}', '${discovery}')`);
     expect(passwords).toHaveLength(2);
     for (const { rolpassword } of passwords) expect(rolpassword).toMatch(/^SCRAM-SHA-256\$4096:/);
   });
 
-  it.each(['plain', 'p@ss/w:rd %2F?#', 'סיסמה ארוכה', "quote'\\$$"])('work with the password %j', async (password) => {
-    const url = urlOf(db.ownerUrl, app, password);
-    await run(url);
-    for (const user of [app, discovery]) {
-      const { rows } = await withClient(urlOf(db.ownerUrl, user, password), (client) =>
-        client.query('SELECT current_user::text AS me'),
-      );
-      expect(rows).toEqual([{ me: user }]);
-    }
-  });
+  it.each(['plain', 'p@ss/w:rd %2F?#', 'סיסמה ארוכה', 'ﬁn\u00a0Ａ', "quote'\\$$"])(
+    'work with the password %j',
+    async (password) => {
+      const url = urlOf(db.ownerUrl, app, password);
+      await run(url);
+      for (const user of [app, discovery]) {
+        const { rows } = await withClient(urlOf(db.ownerUrl, user, password), (client) =>
+          client.query('SELECT current_user::text AS me'),
+        );
+        expect(rows).toEqual([{ me: user }]);
+      }
+    },
+  );
 
   it('connect with the settings that the protocol rests on', async () => {
     await migrate({ ownerUrl, appUrl, idle_in_transaction_timeout_ms: 7_000 });
@@ -124,7 +132,32 @@ describe('logins', () => {
     ).toBeGreaterThan(0);
   });
 
-  it('are shared by two databases that are migrated at once', async () => {
+  it('are created while another database creates the same ones', async () => {
+    const other = await createTestDatabase({ migrated: false });
+    await onServer(`ALTER DATABASE ${id(other.name)} OWNER TO ${id(owner)}`);
+    const otherUrl = urlOf(other.ownerUrl, owner, 'secret');
+    // The first one holds back its COMMIT until the second one waits for it in CREATE ROLE.
+    let created = false;
+    let second: Promise<MigrateReport> | undefined;
+    const waits = async () =>
+      (await onServer(`SELECT FROM pg_stat_activity WHERE datname = '${other.name}' AND wait_event_type = 'Lock'`))
+        .length > 0;
+    const first = await migrate({
+      ownerUrl,
+      appUrl,
+      onStatement: async (sql) => {
+        created ||= sql.startsWith('CREATE ROLE');
+        if (!created || sql !== 'COMMIT' || second) return;
+        second = migrate({ ownerUrl: otherUrl, appUrl: urlOf(otherUrl, app, 'secret') });
+        await until(waits, { deadline_ms: 20_000, what: 'the second migration waits for the first' });
+      },
+    });
+    expect([first.roles_created, (await second)?.roles_created]).toEqual([[app, discovery], []]);
+    expect(await fingerprint(other.superuserUrl, { owner, app, discovery })).toEqual(await facts());
+    await other.drop();
+  });
+
+  it('are shared by databases that are migrated at once', async () => {
     const others = await Promise.all([1, 2, 3].map(() => createTestDatabase({ migrated: false })));
     for (const other of others) await onServer(`ALTER DATABASE ${id(other.name)} OWNER TO ${id(owner)}`);
     const urls = others.map((other) => urlOf(other.ownerUrl, owner, 'secret'));
@@ -217,6 +250,9 @@ describe('grants', () => {
     expect(await facts()).not.toEqual(before);
     await run();
     expect(await facts()).toEqual(before);
+    const sent: string[] = [];
+    await migrate({ ownerUrl, appUrl, onStatement: (sql) => void sent.push(sql) });
+    expect(sent.filter((sql) => /^(GRANT|REVOKE|CREATE|ALTER|DROP)/.test(sql))).toEqual([]);
   });
 
   it('to others stay: a database administrator made them on purpose', async () => {

@@ -264,7 +264,8 @@ async function startServer(
 
 async function startOnPort(cluster: Cluster, log: string, options: Attached): Promise<number> {
   const portFile = path.join(options.dataDir, 'postgres.port');
-  let port = options.port || (await freePort(Number(await readFile(portFile, 'utf8').catch(() => '0'))));
+  const before = Number(await readFile(portFile, 'utf8').catch(() => '0'));
+  let port = options.port || before || (await freePort());
   for (let tries = 1; ; tries++) {
     try {
       await startPostmaster(cluster, {
@@ -276,7 +277,7 @@ async function startOnPort(cluster: Cluster, log: string, options: Attached): Pr
       await writeFile(portFile, String(port));
       return port;
     } catch (error) {
-      // Somebody else was faster to take the port that was free a moment ago.
+      // Somebody else has taken the port that was ours before, or free a moment ago.
       const taken = error instanceof EmbeddedError && error.code === 'port_in_use';
       if (!taken || options.port || tries >= 5) throw error;
       port = await freePort();
