@@ -158,7 +158,7 @@ async function drainByHand(superuser: pg.Pool, side: Side, placed: boolean): Pro
 }
 
 await withDatabase(async ({ appUrl, superuser }) => {
-  for (const placed of [true]) {
+  for (const placed of [false, true]) {
     const rates = { protocol: [] as number[], raw: [] as number[] };
     for (let round = 0; round < rounds; round++) {
       for (const kind of ['protocol', 'raw'] as const) {

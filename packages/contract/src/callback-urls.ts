@@ -25,7 +25,7 @@ export const CallbackPath = z.object({
   carrier_account_id: decimal(CarrierAccountId),
   run_id: decimal(RunId),
   seq: decimal(Seq),
-  attempt_no: decimal(z.number().max(32_767)),
+  attempt_no: decimal(z.number().max(2_147_483_647)),
   token: Token,
 });
 export type CallbackPath = z.output<typeof CallbackPath>;

@@ -95,15 +95,23 @@ CREATE TABLE IF NOT EXISTS carillon.outbound_call_jobs (
   status       text NOT NULL DEFAULT 'queued' CHECK (status IN
     ('queued', 'waiting', 'in_progress', 'completed', 'failed', 'cancelled', 'skipped', 'needs_review')),
   -- Attempts committed so far; the open one's number while in_progress.
-  attempts     smallint NOT NULL DEFAULT 0,
+  attempts     integer NOT NULL DEFAULT 0,
   last_outcome text,
   reason       text,
   updated_at   timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (business_id, run_id, seq),
   CONSTRAINT unique_run_lead UNIQUE (business_id, run_id, lead_id),
   FOREIGN KEY (business_id, run_id) REFERENCES carillon.outbound_call_runs,
   FOREIGN KEY (business_id, lead_id) REFERENCES carillon.leads
-) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+-- After unique_run_lead: see leads.
+DO $$ BEGIN
+  IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'carillon.outbound_call_jobs'::regclass AND contype = 'p') THEN
+    ALTER TABLE carillon.outbound_call_jobs ADD CONSTRAINT outbound_call_jobs_pkey PRIMARY KEY (business_id, run_id, seq);
+  END IF;
+END $$;
+-- A run belongs to one business: without this the planner multiplies the two and believes that every run is tiny.
+CREATE STATISTICS IF NOT EXISTS carillon.jobs_of_business (dependencies)
+  ON business_id, run_id FROM carillon.outbound_call_jobs;
 ALTER TABLE carillon.outbound_call_jobs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE carillon.outbound_call_jobs FORCE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS business_wall ON carillon.outbound_call_jobs;

@@ -21,6 +21,11 @@ import {
   startRun,
 } from './support/fixture.ts';
 
+/** Nothing may go wrong in passing. */
+const fail = (error: unknown) => {
+  throw error;
+};
+
 let fixture: Fixture;
 beforeAll(async () => {
   fixture = await createFixture({ fill_batch_jobs: 100, sweep_batch_jobs: 100 });
@@ -56,7 +61,7 @@ describe('a lease', () => {
     await age(run_id, 31);
     const heir = await lease(fixture, tenant, run_id, 'heir');
     expect(heir.lease_epoch).toBe(zombie.lease_epoch + 1);
-    expect(await heartbeat(fixture.db, [zombie], 'zombie', fixture.limits)).toEqual([zombie]);
+    expect(await heartbeat(fixture.db, [zombie], 'zombie', fixture.limits)).toEqual({ lost: [zombie], failed: [] });
     expect(await claimOnce(fixture, zombie, 'zombie')).toMatchObject({ state: 'lost', attempts: [] });
     await releaseLeases(fixture.db, [zombie], 'zombie');
     expect(await readRow(fixture, run_id)).toMatchObject({ locked_by_worker: 'heir', reclaim_count: 1 });
@@ -70,9 +75,9 @@ describe('a lease', () => {
     const tenant = await createTenant(fixture);
     const run_id = await startRun(fixture, tenant);
     const mine = await lease(fixture, tenant, run_id);
-    expect(await heartbeat(fixture.db, [mine], 'worker-1', fixture.limits)).toEqual([]);
+    expect(await heartbeat(fixture.db, [mine], 'worker-1', fixture.limits)).toEqual({ lost: [], failed: [] });
     await age(run_id, 31);
-    expect(await heartbeat(fixture.db, [mine], 'worker-1', fixture.limits)).toEqual([mine]);
+    expect(await heartbeat(fixture.db, [mine], 'worker-1', fixture.limits)).toEqual({ lost: [mine], failed: [] });
     expect((await claimOnce(fixture, mine)).state).toBe('lost');
     const [row] = await fixture.rows<{ age_s: number }>(
       'SELECT extract(epoch FROM now() - lock_ts)::float8 AS age_s FROM carillon.outbound_call_runs WHERE run_id = $1',
@@ -101,7 +106,7 @@ describe('a lease', () => {
     const small = await createTenant(own, { leads: 1 });
     await startRun(own, small);
     await own.db.app.query("INSERT INTO carillon.workers (worker_id) VALUES ('other-1'), ('other-2')");
-    const { taken, fair_share } = await leaseRuns(own.db, 'worker-1', 0, own.limits);
+    const { taken, fair_share } = await leaseRuns(own.db, 'worker-1', 0, own.limits, fail);
     expect(fair_share).toBe(3);
     expect(taken.map((mine) => mine.business_id)).toContain(small.business_id);
     await own.close();
@@ -171,7 +176,7 @@ describe('the cursors', () => {
     }
     await stopRun(fixture.db, tenant.business_id, run_id, 'drain');
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelled', cancelled: 230, cursor_position: 250 });
-    while (await sweepOnce(fixture.db, fixture.limits));
+    while (await sweepOnce(fixture.db, fixture.limits, fail));
     const states = await fixture.rows(
       'SELECT status, count(*)::int AS jobs FROM carillon.outbound_call_jobs WHERE run_id = $1 GROUP BY status ORDER BY status',
       [run_id],

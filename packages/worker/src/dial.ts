@@ -9,10 +9,14 @@ import type { Signal } from './waiting.ts';
  * here is found by the reapers, from the committed intent.
  */
 export async function dial(context: WorkerContext, pacer: Pacer, stop: Signal, attempt: ClaimedAttempt): Promise<void> {
-  const evidence = await ask(context, pacer, stop, attempt).catch(
-    // Before the carrier was asked anything: the account could not be read.
-    (error: unknown): Evidence => ({ kind: 'not_dialed', cause: String(error), unreachable: true }),
-  );
+  const said = { go: false };
+  const evidence = await ask(context, pacer, stop, attempt, said).catch((error: unknown): Evidence => {
+    // Until the gate said "go" the carrier was asked nothing; after it, nobody knows.
+    context.log.error({ err: error, run_id: attempt.run_id, seq: attempt.seq }, 'a dial failed');
+    return said.go
+      ? { kind: 'unknown', cause: 'an error of ours' }
+      : { kind: 'not_dialed', cause: 'an error of ours', unreachable: true };
+  });
   try {
     const recorded = await context.gatherer.record({ key: attempt, evidence });
     if (recorded === 'unknown_attempt') context.log.error({ run_id: attempt.run_id }, 'a dialled attempt is unknown');
@@ -24,7 +28,13 @@ export async function dial(context: WorkerContext, pacer: Pacer, stop: Signal, a
   }
 }
 
-async function ask(context: WorkerContext, pacer: Pacer, stop: Signal, attempt: ClaimedAttempt): Promise<Evidence> {
+async function ask(
+  context: WorkerContext,
+  pacer: Pacer,
+  stop: Signal,
+  attempt: ClaimedAttempt,
+  said: { go: boolean },
+): Promise<Evidence> {
   const { clock, limits } = context;
   const { credentials, driver } = await context.account(attempt.business_id, attempt.carrier_account_id);
   let refusedByUs: string | null = null;
@@ -54,7 +64,8 @@ async function ask(context: WorkerContext, pacer: Pacer, stop: Signal, attempt: 
         if (context.stopping()) refusedByUs = 'the worker is stopping';
         else if (clock.monotonicMs() >= attempt.deadline_monotonic_ms || clock.wallMs() >= attempt.deadline_wall_ms)
           refusedByUs = 'the dial deadline is past';
-        return refusedByUs === null;
+        said.go = refusedByUs === null;
+        return said.go;
       },
     },
   );

@@ -1,4 +1,4 @@
-import { type CarrierCall, CarillonError } from '@carillon/contract';
+import { CarillonError } from '@carillon/contract';
 import {
   boundCallIds,
   type Due,
@@ -9,42 +9,84 @@ import {
   type OpenAttempt,
   takeTurn,
   takeUnwanted,
+  type UnwantedCall,
   unwantedIsOver,
 } from '@carillon/engine';
 import type { Account, WorkerContext } from './context.ts';
 
-const ASKED_AT_ONCE = 16;
+/** Requests that may be under way to one account at once. */
+const ASKED_AT_ONCE = 8;
+/** How far the carrier's clock and the database's may differ before a call could be overlooked in the list. */
+const CLOCK_SKEW_MS = 60_000;
+const SEEN_KEPT = 10_000;
 
-/** When this process first saw an attempt unknown, by token, on its monotonic clock. */
-export type FirstSeen = Map<string, number>;
+/** What a process remembers between two rounds of tending. */
+export interface TendState {
+  /** When this process first saw an attempt unknown, by token, on its monotonic clock. */
+  seen: Map<string, number>;
+  /** Accounts whose errands are being run: one that doesn't answer must not keep the others waiting. */
+  busy: Map<string, Promise<void>>;
+}
+
+export function createTendState(): TendState {
+  return { seen: new Map(), busy: new Map() };
+}
 
 /**
  * The reapers: tends what nobody else does. Any worker tends any business's attempts, whoever holds their runs; of
- * several that want the same one, the first to take its turn asks the carrier.
+ * several that want the same one, the first to take its turn asks the carrier. Returns when the errands are given out,
+ * account by account, not when they are done.
  */
-export async function tend(context: WorkerContext, seen: FirstSeen): Promise<void> {
+export async function tend(context: WorkerContext, state: TendState): Promise<void> {
   const due = await findDue(context.db, context.limits);
   await expireDialing(
     context.db,
     due.filter(({ errand }) => errand === 'expire'),
   );
   const errands = due.filter(({ errand }) => errand !== 'expire');
-  await eachBounded(errands, async (item) => await run(context, seen, item));
-  await eachBounded(await takeUnwanted(context.db, context.limits), async (call) => {
+  for (const [account, items] of Map.groupBy(errands, accountOf))
+    giveOut(context, state, account, items, async (item) => await run(context, state.seen, item));
+  const unwanted = await takeUnwanted(context.db, context.limits);
+  for (const [account, calls] of Map.groupBy(unwanted, accountOf))
+    giveOut(context, state, `unwanted ${account}`, calls, async (call) => await end(context, call));
+  while (state.seen.size > SEEN_KEPT) state.seen.delete(state.seen.keys().next().value ?? '');
+}
+
+function accountOf(item: { business_id: number; carrier_account_id: number }): string {
+  return `${item.business_id}/${item.carrier_account_id}`;
+}
+
+function giveOut<T>(
+  context: WorkerContext,
+  { busy }: TendState,
+  name: string,
+  items: T[],
+  work: (item: T) => Promise<void>,
+): void {
+  if (busy.has(name)) return;
+  const queue = items.values();
+  const line = async () => {
+    for (const item of queue) if (!context.stopping()) await work(item);
+  };
+  const lines = Array.from({ length: Math.min(ASKED_AT_ONCE, items.length) }, line);
+  const done = Promise.all(lines)
+    .catch((error: unknown) => context.log.error({ err: error }, 'tending failed'))
+    .then(() => void busy.delete(name));
+  busy.set(name, done);
+}
+
+async function end(context: WorkerContext, call: UnwantedCall): Promise<void> {
+  try {
     const account = await context.account(call.business_id, call.carrier_account_id);
     const result = await account.driver.hangUp(account.credentials, call.call_id);
     if (result.kind === 'over') await unwantedIsOver(context.db, call);
     else if (result.kind === 'error') context.log.warn({ cause: result.cause }, 'an unwanted call was not hung up');
-  });
+  } catch (error) {
+    context.log.error({ err: error }, 'an unwanted call was not hung up');
+  }
 }
 
-async function eachBounded<T>(items: T[], work: (item: T) => Promise<void>): Promise<void> {
-  const queue = items.values();
-  const lines = Array.from({ length: Math.min(ASKED_AT_ONCE, items.length) }, async () => {
-    for (const item of queue) await work(item);
-  });
-  await Promise.all(lines);
-}
+type FirstSeen = TendState['seen'];
 
 async function run(context: WorkerContext, seen: FirstSeen, due: Due): Promise<void> {
   const turn = await takeTurn(context.db, due, everyMs(context, due.errand));
@@ -91,18 +133,10 @@ async function ask(
 ): Promise<Evidence | null> {
   const result = await driver.fetchCall(credentials, call_id);
   if (result.kind === 'call') return { kind: 'call', call: result.call };
-  const over_us = attempt.intent_us + (notLiveAfterMs(attempt, limits) + limits.ring_timeout_ms) * 1_000;
-  if (result.kind === 'error' || now_us < over_us) return null;
-  // Accepted, long over by its own time limit, and no longer in the carrier's books.
-  const call: CarrierCall = {
-    call_id,
-    phase: 'ended',
-    outcome: attempt.answered_us === null ? 'failed' : 'completed',
-    duration_s: null,
-    created_at_s: null,
-    cause: 'the carrier no longer knows the call',
-  };
-  return { kind: 'call', call };
+  const over_us = (attempt.placed_us ?? attempt.intent_us) + notLiveAfterMs(attempt, limits) * 1_000;
+  if (now_us < over_us) return null;
+  // Accepted, over by its own time limit, and the carrier can't or won't say how: a person decides.
+  return { kind: 'review', cause: result.kind === 'error' ? result.cause : 'the carrier no longer knows the call' };
 }
 
 /** From the dial deadline on: after this a call that nobody has seen can't be live. */
@@ -132,16 +166,20 @@ async function reconcile(
     (capabilities.effect_delay_ms ?? limits.carrier_effect_delay_ms) +
     capabilities.listing_delay_ms +
     limits.reconcile_margin_ms;
+  // Seen unknown, it may still be dialled until its deadline by the clock of whoever claimed it.
+  const own_ms = grace_ms + limits.dial_deadline_ms;
   const past_deadline_ms = (now_us - attempt.deadline_us) / 1_000;
+  // A call that is bound to another attempt is left out anyway, so the window may be wide.
+  const skew_ms = Math.max(limits.reconcile_margin_ms, CLOCK_SKEW_MS);
 
   const listed = await driver.find(credentials, {
     to: attempt.to_number,
     from: attempt.from_number,
-    created_from_ms: attempt.intent_us / 1_000 - limits.reconcile_margin_ms,
-    created_to_ms: attempt.deadline_us / 1_000 + grace_ms,
+    created_from_ms: attempt.intent_us / 1_000 - skew_ms,
+    created_to_ms: now_us / 1_000 + skew_ms,
   });
   if (listed.kind === 'listed') {
-    const since_us = attempt.intent_us - 2 * limits.reconcile_margin_ms * 1_000;
+    const since_us = attempt.intent_us - 2 * skew_ms * 1_000;
     const bound = await boundCallIds(context.db, attempt, since_us);
     const [call, other] = listed.calls.filter(({ call_id }) => !bound.has(call_id));
     if (call && !other) return settled(seen, attempt, { kind: 'call', call });
@@ -152,7 +190,7 @@ async function reconcile(
   } else context.log.warn({ cause: listed.cause }, 'the carrier did not list its calls');
 
   const over_ms = Math.max(grace_ms, notLiveAfterMs(attempt, limits));
-  if (past_deadline_ms <= over_ms || waited_ms <= grace_ms) return null;
+  if (past_deadline_ms <= over_ms || waited_ms <= own_ms) return null;
   return settled(seen, attempt, { kind: 'review', cause: attempt.cause ?? 'the carrier’s answer was lost' });
 }
 

@@ -15,6 +15,7 @@ import {
   leaveWorkers,
   type Limits,
   listenForWakes,
+  openDatabase,
   releaseLeases,
   sweepOnce,
 } from '@carillon/engine';
@@ -22,8 +23,8 @@ import type { Logger } from 'pino';
 import { createAccounts, type WorkerContext } from './context.ts';
 import { dial } from './dial.ts';
 import { createPacer } from './pacer.ts';
-import { type FirstSeen, tend } from './tend.ts';
-import { createSignal, type Signal } from './waiting.ts';
+import { createTendState, tend } from './tend.ts';
+import { createQueues, createSignal, createStop, type Signal, within } from './waiting.ts';
 
 export interface WorkerOptions {
   db: Database;
@@ -71,6 +72,9 @@ export function startWorker(options: WorkerOptions): Worker {
   const dialing = new Set<Promise<void>>();
   const stopped = createStop();
   const lookForRuns = createSignal();
+  const beatSoon = createSignal();
+  const pulse = openDatabase({ app_url: options.app_url, pool_connections: 2, application_name: 'carillon heartbeat' });
+  const lanes = createQueues();
   const context: WorkerContext = {
     db,
     worker_id,
@@ -85,7 +89,7 @@ export function startWorker(options: WorkerOptions): Worker {
 
   // lease: take what nobody works on, up to a fair share; give back what is above it.
   async function lease(): Promise<void> {
-    const { taken, fair_share } = await leaseRuns(db, worker_id, held.size, limits);
+    const { taken, fair_share } = await leaseRuns(db, worker_id, held.size, limits, complain('a run was not taken'));
     for (const fresh of taken) hold(fresh);
     const excess = [...held.values()].slice(Math.max(1, fair_share));
     for (const { lease: mine } of excess) await letGo(mine);
@@ -94,10 +98,14 @@ export function startWorker(options: WorkerOptions): Worker {
   // claim → dial: one loop for each run held, until it is lost.
   async function work(mine: Lease, signal: Signal): Promise<void> {
     while (isHeld(mine) && !stopped.is) {
-      if (await fillAhead(db, mine.business_id, mine.run_id, limits)) signal.notify();
-      const { state, attempts, again_monotonic_ms } = await claim(db, mine, worker_id, clock, limits);
+      // One claim of a lane at a time: those behind it would only hold connections while they wait for its lock.
+      const { state, attempts, unfilled, again_monotonic_ms } = await lanes.inTurn(
+        `${mine.business_id}/${mine.carrier_account_id}`,
+        async () => await claim(db, mine, worker_id, clock, limits),
+      );
       for (const attempt of attempts) track(dialing, dial(context, pacer, stopped.signal, attempt));
       if (state === 'lost') return drop(mine);
+      if (unfilled && (await fillAhead(db, mine.business_id, mine.run_id, limits))) continue;
       if (state === 'more') continue;
       const wait_ms = again_monotonic_ms === null ? limits.poll_work_ms : again_monotonic_ms - clock.monotonicMs();
       const bounded_ms = Math.min(Math.max(wait_ms, 1), limits.poll_work_ms);
@@ -108,11 +116,11 @@ export function startWorker(options: WorkerOptions): Worker {
   }
 
   // settle: the gatherer, fed by dial and by the API's webhooks. reconcile → reclaim: the reapers.
-  const seen: FirstSeen = new Map();
+  const tending = createTendState();
   const loops = [
     loop('lease', limits.poll_work_ms, lease, lookForRuns),
-    loop('heartbeat', limits.lease_ttl_ms / 3, beat),
-    loop('tend', limits.poll_work_ms, async () => await tend(context, seen)),
+    loop('heartbeat', limits.lease_ttl_ms / 3, beat, beatSoon),
+    loop('tend', limits.poll_work_ms, async () => await tend(context, tending)),
     loop('sweep', limits.poll_work_ms, sweep),
   ];
   const unlisten = listenForWakes(options.app_url, (businesses) => {
@@ -121,14 +129,18 @@ export function startWorker(options: WorkerOptions): Worker {
     lookForRuns.notify();
   });
 
+  // On connections of its own: claims that wait for a lane's lock must not keep a heartbeat waiting for the pool.
   async function beat(): Promise<void> {
     const leases = [...held.values()].map(({ lease: mine }) => mine);
-    for (const lost of await heartbeat(db, leases, worker_id, limits)) drop(lost);
+    const { lost, failed } = await heartbeat(pulse, leases, worker_id, limits);
+    for (const mine of lost) drop(mine);
+    for (const { error } of failed) log.warn({ err: error }, 'a lease was not renewed; trying again');
+    if (failed.length > 0) beatSoon.notify();
   }
 
   async function sweep(): Promise<void> {
-    await endOverdueRuns(db);
-    while (!stopped.is && (await sweepOnce(db, limits)));
+    await endOverdueRuns(db, complain('a run past its end was not stopped'));
+    while (!stopped.is && (await sweepOnce(db, limits, complain('a run was not swept'))));
   }
 
   function hold(mine: Lease): void {
@@ -182,16 +194,18 @@ export function startWorker(options: WorkerOptions): Worker {
       stopped.now();
       lookForRuns.notify();
       for (const { signal } of held.values()) signal.notify();
-      await unlisten();
+      unlisten();
+      beatSoon.notify();
       await within(STOP_WAIT_MS, Promise.all([...loops, ...[...held.values()].map(({ working }) => working)]));
       await within(STOP_WAIT_MS, Promise.all(dialing));
       await within(STOP_WAIT_MS, gatherer.drained());
+      gatherer.close();
       const leases = [...held.values()].map(({ lease: mine }) => mine);
       await within(
         STOP_WAIT_MS,
         Promise.all([releaseLeases(db, leases, worker_id), leaveWorkers(db, worker_id)]),
       ).catch(complain('leases were not given back; they expire by themselves'));
-      await waker.close();
+      await within(STOP_WAIT_MS, Promise.all([waker.close(), pulse.close()]));
       log.info('worker stopped');
     },
   };
@@ -204,40 +218,4 @@ function nameOf(lease: Lease): string {
 function track(all: Set<Promise<void>>, one: Promise<void>): void {
   const tracked = one.finally(() => all.delete(tracked));
   all.add(tracked);
-}
-
-function createStop() {
-  const signals = new Set<() => void>();
-  const stop = {
-    is: false,
-    /** Waits end early when the worker stops, and never before. */
-    signal: {
-      async wait(ms: number) {
-        if (stop.is) return;
-        await new Promise<void>((resolve) => {
-          const done = () => {
-            clearTimeout(timer);
-            signals.delete(done);
-            resolve();
-          };
-          const timer = setTimeout(done, ms);
-          signals.add(done);
-        });
-      },
-      notify() {},
-    } satisfies Signal,
-    now() {
-      stop.is = true;
-      for (const done of signals) done();
-    },
-  };
-  return stop;
-}
-
-/** Waits for `work`, but no longer than `ms`: a stop must end, and what is left is found by the reapers. */
-async function within(ms: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  await Promise.race([work, new Promise((resolve) => (timer = setTimeout(resolve, ms)))]).finally(() =>
-    clearTimeout(timer),
-  );
 }

@@ -46,7 +46,7 @@ export type Evidence =
   | { kind: 'call'; call: CarrierCall }
   /** Asked in time and with every page read: the carrier has no such call. */
   | { kind: 'absent' }
-  /** Neither found nor proven absent, and the call can no longer be live. */
+  /** Neither found nor proven absent, or its end can't be learned; and the call can no longer be live. */
   | { kind: 'review'; cause: string };
 
 export interface EvidenceItem {
@@ -123,8 +123,11 @@ export function applyEvidence(attempt: OpenAttempt, evidence: Evidence, now_us: 
       if (attempt.state !== 'unknown') return { kind: 'nothing' };
       return close(attempt, { outcome: 'absent', cause: attempt.cause, next: 'pool', lane_refused: false });
     case 'review':
-      if (attempt.state !== 'unknown') return { kind: 'nothing' };
-      return close(attempt, { outcome: 'unknown', cause: evidence.cause, next: 'review', lane_refused: false });
+      return {
+        kind: 'closed',
+        attempt,
+        closing: { outcome: 'unknown', cause: evidence.cause, duration_s: null, next: 'review', lane_refused: false },
+      };
   }
 }
 

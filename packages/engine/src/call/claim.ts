@@ -38,6 +38,8 @@ export type ClaimState = 'lost' | 'lines' | 'rate' | 'halted' | 'idle' | 'more';
 export interface Claim {
   state: ClaimState;
   attempts: ClaimedAttempt[];
+  /** Jobs of the run are still to be made, and few lie ahead of the cursor: see `fillAhead`. */
+  unfilled: boolean;
   /** When the next claim may find something, on the monotonic clock; null: only a wake-up can tell. */
   again_monotonic_ms: number | null;
 }
@@ -83,11 +85,11 @@ export async function claim(
     const nothing = (state: ClaimState, again_us: number | null): Claim => ({
       state,
       attempts: [],
+      unfilled: run !== null && isUnfilled(run, limits),
       again_monotonic_ms: again_us === null ? null : toMonotonic(again_us),
     });
     if (!run || !lane) return nothing('lost', null);
-    if (lane.halted_reason && (lane.halted_until_us === null || lane.halted_until_us > now_us))
-      return nothing('halted', lane.halted_until_us);
+    if (isHalted(lane, now_us, limits)) return nothing('halted', lane.halted_until_us);
 
     const may = pace({
       tat_us: lane.tat_us,
@@ -107,7 +109,7 @@ export async function claim(
     if (free <= 0) return nothing('lines', null);
 
     const candidates = [...due, ...fresh];
-    const busy = open.lane > open.run ? await busyNumbers(tx, lease, candidates) : NONE;
+    const busy = open.business > open.run ? await busyNumbers(tx, lease, candidates) : NONE;
     const callable = (job: Candidate) => isUnclaimed(job) && !busy.has(job.phone);
     const taken = choose(candidates, callable, Math.min(free, may.starts_us.length));
     const attempts = taken.filter(callable).map((job, i) => intend(job, may.starts_us[i] ?? now_us));
@@ -119,6 +121,7 @@ export async function claim(
     const next_due_us = exhausted ? await nextDue(tx, lease) : now_us;
     return {
       state: exhausted ? 'idle' : 'more',
+      unfilled: isUnfilled(run, limits),
       attempts: attempts.map((attempt) => ({
         ...attempt,
         start_monotonic_ms: toMonotonic(attempt.start_us),
@@ -153,7 +156,7 @@ type Intent = Omit<ClaimedAttempt, 'start_monotonic_ms' | 'deadline_monotonic_ms
 async function lockRunAndLane(tx: Tx, lease: Lease, worker_id: string, limits: Limits) {
   const [runs, lanes, now_us] = await Promise.all([
     tx.query<RunRow>(
-      `SELECT *, lock_ts >= now() - $3 * interval '1 ms' AS alive FROM carillon.outbound_call_runs
+      `SELECT *, lock_ts BETWEEN now() - $3 * interval '1 ms' AND now() + interval '2 s' AS alive FROM carillon.outbound_call_runs
        WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE`,
       [lease.business_id, lease.run_id, limits.lease_ttl_ms],
     ) as Promise<(RunRow & { alive: boolean })[]>,
@@ -178,18 +181,31 @@ async function lockRunAndLane(tx: Tx, lease: Lease, worker_id: string, limits: L
 }
 
 interface Open {
+  business: number;
   lane: number;
   run: number;
   dialing: number;
 }
 
+function isUnfilled(run: RunRow, limits: Limits): boolean {
+  return run.filled_seq < run.total_leads && run.filled_seq - run.claim_cursor < limits.fill_ahead_jobs;
+}
+
+/** A halt that reaches further than the longest one was written before the database's clock was set back. */
+function isHalted(lane: LaneRow, now_us: number, limits: Limits): boolean {
+  if (lane.halted_reason === null) return false;
+  if (lane.halted_until_us === null) return true;
+  return lane.halted_until_us > now_us && lane.halted_until_us <= now_us + 2 * limits.lane_halt_longest_ms * 1_000;
+}
+
 /** Open attempts hold lines, whatever their state: counted from the rows, so that a line can't leak. */
 async function countOpen(tx: Tx, lease: Lease): Promise<Open> {
   const [open] = await tx.query<Open>(
-    `SELECT count(*) AS lane, count(*) FILTER (WHERE run_id = $3) AS run,
-            count(*) FILTER (WHERE state = 'dialing') AS dialing
+    `SELECT count(*) AS business, count(*) FILTER (WHERE carrier_account_id = $2) AS lane,
+            count(*) FILTER (WHERE run_id = $3) AS run,
+            count(*) FILTER (WHERE carrier_account_id = $2 AND state = 'dialing') AS dialing
      FROM carillon.open_attempts
-     WHERE business_id = $1 AND carrier_account_id = $2`,
+     WHERE business_id = $1`,
     [lease.business_id, lease.carrier_account_id, lease.run_id],
   );
   if (!open) throw new Error('a count gave no row');
@@ -245,14 +261,14 @@ async function nextDue(tx: Tx, lease: Lease): Promise<number | null> {
 const NONE: ReadonlySet<string> = new Set();
 
 /**
- * Numbers among the candidates that are on the line for another run. A run has each number once, so there is nothing to
- * look for while the lane's open attempts are all its own.
+ * Numbers among the candidates that are on the line for another run, through whichever account. A run has each number
+ * once, so there is nothing to look for while the business's open attempts are all its own.
  */
 async function busyNumbers(tx: Tx, lease: Lease, candidates: Candidate[]): Promise<ReadonlySet<string>> {
   const busy = await tx.query<{ to_number: string }>(
     `SELECT to_number FROM carillon.open_attempts
-     WHERE business_id = $1 AND carrier_account_id = $2 AND to_number = ANY ($3)`,
-    [lease.business_id, lease.carrier_account_id, candidates.map((job) => job.phone)],
+     WHERE business_id = $1 AND to_number = ANY ($2)`,
+    [lease.business_id, candidates.map((job) => job.phone)],
   );
   return new Set(busy.map((row) => row.to_number));
 }

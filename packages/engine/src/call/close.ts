@@ -40,13 +40,22 @@ export function endJob(
     // A policy may ask that a call which might have been is never made again by itself.
     if (closing.outcome === 'absent' && run.policy.review_always && !stopped)
       return { status: 'needs_review', reason: 'the policy asks for a review', due_us: null };
-    return pool(closing.outcome, now_us);
+    return pool(closing.outcome, now_us + backOffUs(closing.outcome, attempt.attempt_no));
   }
   if (closing.outcome === 'completed') return { status: 'completed', reason: null, due_us: null };
   if (closing.outcome === 'cancelled' && stopped) return { status: 'cancelled', reason: null, due_us: null };
   const retry = isRetryable(closing.outcome) ? run.policy.retry?.[closing.outcome] : undefined;
   if (retry && calls_before < retry.times) return pool('retry', now_us + retry.after_s * 1_000_000);
   return { status: 'failed', reason: closing.cause, due_us: null };
+}
+
+const BACK_OFF_US = 100_000;
+const BACK_OFF_LONGEST_US = 60_000_000;
+
+/** The first tries of what was not dialled follow at once; one that never gets through must not spin. */
+function backOffUs(outcome: Outcome, attempt_no: number): number {
+  if (outcome !== 'not_dialed' || attempt_no <= 3) return 0;
+  return Math.min(BACK_OFF_US * 2 ** Math.min(attempt_no - 3, 20), BACK_OFF_LONGEST_US);
 }
 
 type Retryable = keyof NonNullable<Policy['retry']>;
@@ -84,7 +93,7 @@ export async function closeAttempts(
   if (closed.some(({ closing }) => closing.lane_refused)) haltLane(tx, run, closed, now_us, limits);
   const delta: Partial<Counters> = { in_progress: -closed.length };
   for (const { end } of ends) delta[end.status] = (delta[end.status] ?? 0) + 1;
-  return moveCounters(tx, run, delta, { settled: ends.some(({ end }) => end.status !== 'waiting'), limits });
+  return moveCounters(tx, run, delta, { settled: ends.some(({ closing }) => closing.next === 'settle'), limits });
 }
 
 /**

@@ -15,6 +15,8 @@ export interface Gatherer {
   record(item: EvidenceItem): Promise<Recorded>;
   /** Resolves when everything given so far is recorded. */
   drained(): Promise<void>;
+  /** Gives up what can't be recorded: the process ends, and the reapers find what it knew. */
+  close(): void;
 }
 
 interface Waiting extends EvidenceItem {
@@ -38,6 +40,7 @@ export function createGatherer(
 ): Gatherer {
   const groups = new Map<string, Group>();
   const inFlight = new Set<Promise<unknown>>();
+  let closed = false;
 
   /** One flush of a run at a time: what arrives meanwhile forms the next batch, in order. */
   async function flushUntilEmpty(name: string, group: Group): Promise<void> {
@@ -58,8 +61,8 @@ export function createGatherer(
         return;
       } catch (error) {
         onRetry(error);
+        if (closed || (batch.length === 1 && isOurFault(error))) return batch.forEach((item) => item.reject(error));
         if (!isOurFault(error)) await pause(RETRY_MS);
-        else if (batch.length === 1) return batch[0]?.reject(error);
         else return await eachAlone(group, batch);
       }
     }
@@ -88,6 +91,9 @@ export function createGatherer(
     },
     async drained() {
       while (inFlight.size > 0) await Promise.all(inFlight);
+    },
+    close() {
+      closed = true;
     },
   };
 }

@@ -1,4 +1,4 @@
-import type { CarrierCall, JobStatus, Outcome } from '@carillon/contract';
+import { type CarrierCall, effectiveJobStatus, type JobStatus, type Outcome } from '@carillon/contract';
 import type { Tx } from '../db/database.ts';
 import { databaseNow } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
@@ -39,9 +39,13 @@ interface JobNow {
  * was believed to exist (`absent`) or nobody could say (`needs_review`) and here it is: while no newer attempt exists
  * the call is taken back as this attempt's; otherwise nobody wants it and it is hung up.
  */
-export async function recordLate(tx: Tx, { key, evidence }: EvidenceItem, limits: Limits): Promise<Recorded> {
+export async function recordLate(
+  tx: Tx,
+  { key, evidence }: EvidenceItem,
+  limits: Limits,
+): Promise<Recorded | 'reopened'> {
   const keys = [tx.business_id, key.run_id, key.seq] as const;
-  const [runs, closed, jobs, now_us] = await Promise.all([
+  const [runs, closed, newer, jobs, now_us] = await Promise.all([
     tx.query<RunRow>(
       'SELECT * FROM carillon.outbound_call_runs WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE',
       [tx.business_id, key.run_id],
@@ -49,6 +53,16 @@ export async function recordLate(tx: Tx, { key, evidence }: EvidenceItem, limits
     tx.query<ClosedRow>(
       `SELECT * FROM carillon.attempts WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND attempt_no = $4
        ORDER BY revision DESC LIMIT 1`,
+      [...keys, key.attempt_no],
+    ),
+    // Newer attempts that were, or may have been, calls. One that was never dialled supersedes nothing.
+    tx.query<{ attempt_no: number; token: string }>(
+      `SELECT attempt_no, token FROM carillon.open_attempts
+       WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND attempt_no >= $4
+       UNION ALL
+       SELECT attempt_no, token FROM carillon.attempts
+       WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND attempt_no > $4
+         AND outcome NOT IN ('not_dialed', 'rejected', 'absent')`,
       [...keys, key.attempt_no],
     ),
     tx.query<JobNow>(
@@ -63,6 +77,8 @@ export async function recordLate(tx: Tx, { key, evidence }: EvidenceItem, limits
   const [before] = closed;
   const [job] = jobs;
   if (!run || !job || before?.token !== key.token) return 'unknown_attempt';
+  // Other evidence took it back a moment ago: it is open, and this is ordinary evidence about it.
+  if (newer.some(({ token }) => token === key.token)) return 'reopened';
   const call = callShownBy(evidence);
   if (!call || call.call_id === before.call_id) return 'nothing';
   const live = call.phase !== 'ended';
@@ -71,16 +87,17 @@ export async function recordLate(tx: Tx, { key, evidence }: EvidenceItem, limits
     if (live) wantGone(tx, account, call.call_id, 'a second call for one attempt');
     return live ? 'unwanted' : 'nothing';
   }
-  const superseded = job.attempts > before.attempt_no || job.status === 'completed' || job.status === 'in_progress';
-  const stopped = job.status === 'cancelled' || run.status === 'cancelling';
+  const superseded = newer.length > 0 || job.status === 'completed';
+  // A waiting row of a run that stops is effectively cancelled, and its counter has moved already.
+  const stopped = effectiveJobStatus(run.status, job.status) === 'cancelled';
   if (live && (superseded || stopped || run.ended_at !== null)) {
     // The end of a call under review settles it; until then the run that ended stays ended.
     if (job.status === 'needs_review' && !superseded) return 'nothing';
     wantGone(tx, account, call.call_id, superseded ? 'superseded' : 'the run was stopped');
     return 'unwanted';
   }
-  const attempt = reopened(before, key, job, call, now_us);
-  if (superseded || job.status === 'cancelled' || run.ended_at !== null) {
+  const attempt = reopened(before, key, job, call, now_us, limits);
+  if (superseded || stopped || run.ended_at !== null) {
     await reviseClosed(tx, run, job, attempt, call, limits, now_us, superseded);
     return 'applied';
   }
@@ -99,7 +116,14 @@ function callShownBy(evidence: Evidence): CarrierCall | null {
   return { call_id, phase: 'queued', outcome: null, duration_s: null, created_at_s: null, cause: null };
 }
 
-function reopened(before: ClosedRow, key: AttemptKey, job: JobNow, call: CarrierCall, now_us: number): OpenAttempt {
+function reopened(
+  before: ClosedRow,
+  key: AttemptKey,
+  job: JobNow,
+  call: CarrierCall,
+  now_us: number,
+  limits: Limits,
+): OpenAttempt {
   const state = call.phase === 'queued' || call.phase === 'ended' ? 'placed' : call.phase;
   return {
     ...before,
@@ -107,7 +131,7 @@ function reopened(before: ClosedRow, key: AttemptKey, job: JobNow, call: Carrier
     revision: before.revision + 1,
     to_number: job.phone,
     deadline_us: before.intent_us,
-    call_max_ms: 0,
+    call_max_ms: limits.call_max_ms,
     state,
     call_id: call.call_id,
     placed_us: now_us,

@@ -29,9 +29,16 @@ export async function recordEvidence(
   // What no open attempt speaks for is rare, and each case is looked into by itself.
   for (const index of late) {
     const item = items[index];
-    if (item) recorded[index] = await inBusiness(db, business_id, (tx) => recordLate(tx, item, limits));
+    if (item) recorded[index] = await inBusiness(db, business_id, (tx) => recordOneLate(tx, item, limits));
   }
   return recorded;
+}
+
+async function recordOneLate(tx: Tx, item: EvidenceItem, limits: Limits): Promise<Recorded> {
+  const recorded = await recordLate(tx, item, limits);
+  if (recorded !== 'reopened') return recorded;
+  const again = await recordOpen(tx, item.key.run_id, [item], limits);
+  return again.recorded[0] ?? 'nothing';
 }
 
 async function recordOpen(tx: Tx, run_id: RunId, items: EvidenceItem[], limits: Limits) {
@@ -75,8 +82,8 @@ async function recordOpen(tx: Tx, run_id: RunId, items: EvidenceItem[], limits: 
   if (closed.length > 0 && !run) throw new Error(`open attempts without their run ${run_id}`);
   writeAttempts(tx, run_id, [...changed.values()]);
   if (run) await closeAttempts(tx, run, closed, now_us, limits);
-  const heard = items.findIndex(({ evidence }, i) => evidence.kind === 'accepted' && recorded[i] === 'applied');
-  if (heard >= 0) trustLane(tx, rows[0]?.carrier_account_id);
+  const accepted = rows.find((row) => row.call_id === null && changed.get(row.seq)?.call_id);
+  if (accepted) trustLane(tx, accepted.carrier_account_id);
   return { recorded, late };
 }
 

@@ -11,10 +11,13 @@ export interface Due {
   business_id: BusinessId;
   run_id: RunId;
   seq: Seq;
+  carrier_account_id: number;
   errand: Errand;
 }
 
 const ERRANDS_AT_ONCE = 500;
+/** A time that lies further ahead than this was written before the database's clock was set back. */
+const CLOCK_SET_BACK_US = 2_000_000;
 
 /**
  * Open attempts of all businesses that need tending, whoever holds their runs and whatever those do: attempts past
@@ -23,18 +26,21 @@ const ERRANDS_AT_ONCE = 500;
 export async function findDue(db: Database, limits: Limits): Promise<Due[]> {
   return await discover<Due>(
     db,
-    `WITH clock AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us)
-     SELECT business_id, run_id, seq, errand
+    `WITH now AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us),
+     clock AS (SELECT now_us, now_us + $5::bigint AS ahead_us FROM now)
+     SELECT business_id, run_id, seq, carrier_account_id, errand
      FROM (
-       SELECT business_id, run_id, seq, asked_us, CASE
-         WHEN state = 'dialing' THEN CASE WHEN deadline_us < now_us THEN 'expire' END
-         WHEN state = 'unknown' THEN CASE WHEN asked_us < now_us - $1::bigint * 1000 THEN 'reconcile' END
-         WHEN hang_up IS NOT NULL AND asked_us < now_us - $2::bigint * 1000 THEN 'hang_up'
-         WHEN greatest(heard_us, asked_us) < now_us - $3::bigint * 1000 THEN 'poll'
+       SELECT business_id, run_id, seq, carrier_account_id, asked_us, CASE
+         WHEN state = 'dialing' THEN CASE WHEN deadline_us < now_us OR heard_us > ahead_us THEN 'expire' END
+         WHEN state = 'unknown'
+           THEN CASE WHEN asked_us < now_us - $1::bigint * 1000 OR asked_us > ahead_us THEN 'reconcile' END
+         WHEN hang_up IS NOT NULL AND (asked_us < now_us - $2::bigint * 1000 OR asked_us > ahead_us) THEN 'hang_up'
+         WHEN greatest(heard_us, asked_us) < now_us - $3::bigint * 1000 OR greatest(heard_us, asked_us) > ahead_us
+           THEN 'poll'
        END AS errand
        FROM carillon.open_attempts, clock) due
      WHERE errand IS NOT NULL ORDER BY asked_us LIMIT $4`,
-    [limits.reconcile_every_ms, limits.hang_up_every_ms, limits.poll_after_ms, ERRANDS_AT_ONCE],
+    [limits.reconcile_every_ms, limits.hang_up_every_ms, limits.poll_after_ms, ERRANDS_AT_ONCE, CLOCK_SET_BACK_US],
   );
 }
 
@@ -51,8 +57,8 @@ export async function takeTurn(
     const now_us = await databaseNow(tx);
     const [attempt] = await tx.query<OpenAttempt>(
       `UPDATE carillon.open_attempts SET asked_us = $4
-       WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND asked_us < $5 RETURNING *`,
-      [due.business_id, due.run_id, due.seq, now_us, now_us - every_ms * 1_000],
+       WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND (asked_us < $5 OR asked_us > $4::bigint + $6) RETURNING *`,
+      [due.business_id, due.run_id, due.seq, now_us, now_us - every_ms * 1_000, CLOCK_SET_BACK_US],
     );
     return attempt ? { attempt, now_us } : null;
   });
@@ -70,13 +76,14 @@ export async function expireDialing(db: Database, due: Due[]): Promise<number> {
       const rows = await tx.query(
         `WITH overdue AS MATERIALIZED (
            SELECT run_id, seq FROM carillon.open_attempts
-           WHERE business_id = $1 AND run_id = ANY ($2) AND seq = ANY ($3) AND state = 'dialing' AND deadline_us < $4
+           WHERE business_id = $1 AND run_id = ANY ($2) AND seq = ANY ($3) AND state = 'dialing'
+             AND (deadline_us < $4 OR heard_us > $4::bigint + $5)
            ORDER BY run_id, seq FOR UPDATE)
          UPDATE carillon.open_attempts o
          SET state = 'unknown', unknown_us = $4, cause = 'no answer was recorded before the dial deadline'
          FROM overdue WHERE o.business_id = $1 AND o.run_id = overdue.run_id AND o.seq = overdue.seq
          RETURNING o.seq`,
-        [business_id, mine.map((item) => item.run_id), mine.map((item) => item.seq), now_us],
+        [business_id, mine.map((item) => item.run_id), mine.map((item) => item.seq), now_us, CLOCK_SET_BACK_US],
       );
       return rows.length;
     });
@@ -98,8 +105,10 @@ export async function boundCallIds(db: Database, attempt: OpenAttempt, since_us:
          AND a.call_id IS NOT NULL
        UNION ALL
        SELECT call_id FROM carillon.open_attempts
-       WHERE business_id = $1 AND lead_id = $2 AND call_id IS NOT NULL`,
-      [attempt.business_id, attempt.lead_id, since_us],
+       WHERE business_id = $1 AND lead_id = $2 AND call_id IS NOT NULL
+       UNION ALL
+       SELECT call_id FROM carillon.unwanted_calls WHERE business_id = $1 AND carrier_account_id = $4`,
+      [attempt.business_id, attempt.lead_id, since_us, attempt.carrier_account_id],
     ),
   );
   return new Set(rows.map((row) => row.call_id));

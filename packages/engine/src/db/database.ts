@@ -20,6 +20,8 @@ export interface DatabaseOptions {
   application_name?: string;
   /** A connection that can't be had in this time is an error. */
   connect_timeout_ms?: number;
+  /** A statement whose answer doesn't come in this time gives its connection up: a vanished host must not hang it. */
+  query_timeout_ms?: number;
   /** Below the lease TTL: a process stopped inside a transaction must not hold its locks longer. */
   idle_in_transaction_timeout_ms?: number;
 }
@@ -61,6 +63,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     application_name: options.application_name ?? 'carillon',
     connectionTimeoutMillis: options.connect_timeout_ms ?? 5_000,
     keepAlive: true,
+    query_timeout: options.query_timeout_ms ?? 60_000,
     idle_in_transaction_session_timeout: options.idle_in_transaction_timeout_ms ?? 20_000,
   };
   const app = new pg.Pool({
@@ -131,9 +134,10 @@ async function once<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => 
   const sent: Promise<unknown>[] = [];
   // The first failure of a statement sent without waiting. Those behind it only say that the transaction is aborted.
   let failure: unknown;
+  const fail = (error: unknown) => (failure ??= error);
   const launch = <R extends object>(sql: string, params?: Params) => {
     const promise = client.query<R & pg.QueryResultRow>(params ? prepared(sql, params) : sql);
-    promise.catch((error: unknown) => (failure ??= error));
+    promise.catch(fail);
     return promise;
   };
   try {
@@ -146,13 +150,7 @@ async function once<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => 
       send(sql, params, expected_rows) {
         const write = launch(sql, params);
         if (expected_rows === undefined) sent.push(write);
-        else
-          sent.push(
-            write.then(({ rowCount }) => {
-              if (rowCount !== expected_rows)
-                failure ??= new GuardError(`${rowCount} rows touched, ${expected_rows} expected: ${sql.slice(0, 60)}`);
-            }),
-          );
+        else sent.push(write.then(({ rowCount }) => guard(sql, rowCount, expected_rows)).catch(fail));
       },
     });
     await Promise.allSettled(sent);
@@ -170,11 +168,16 @@ async function once<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => 
           () => true,
           () => false,
         );
-    client.release(!rolledBack || sqlState(error) === STALE_PLAN);
-    throw error;
+    client.release(!rolledBack || sqlState(failure ?? error) === STALE_PLAN);
+    // The first failure, not the last: those behind it only say that the transaction is aborted.
+    throw failure ?? error;
   } finally {
     client.off('error', onError);
   }
+}
+
+function guard(sql: string, touched: number | null, expected: number): void {
+  if (touched !== expected) throw new GuardError(`${touched} rows touched, ${expected} expected: ${sql.slice(0, 60)}`);
 }
 
 /** Reads across businesses, through the discovery login: a few columns, no writes. */

@@ -45,12 +45,13 @@ export function createWaker(db: Database, gather_ms: number, onError: (error: un
 }
 
 const LISTEN_AGAIN_MS = 1_000;
+const CONNECT_TIMEOUT_MS = 5_000;
 
 /**
  * Listens for wakes on a connection of its own, and comes back by itself when that breaks. Where LISTEN can't be had
  * (a pooler in transaction mode) nothing is ever heard, and polling does the work. Returns a function that ends it.
  */
-export function listenForWakes(app_url: string, onWake: (businesses: BusinessId[]) => void): () => Promise<void> {
+export function listenForWakes(app_url: string, onWake: (businesses: BusinessId[]) => void): () => void {
   let client: pg.Client | undefined;
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
@@ -61,7 +62,12 @@ export function listenForWakes(app_url: string, onWake: (businesses: BusinessId[
     timer = setTimeout(connect, LISTEN_AGAIN_MS);
   };
   const connect = () => {
-    const mine = new pg.Client({ connectionString: app_url, application_name: 'carillon listen', keepAlive: true });
+    const mine = new pg.Client({
+      connectionString: app_url,
+      application_name: 'carillon listen',
+      keepAlive: true,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    });
     client = mine;
     mine.on('error', () => again(mine));
     mine.on('end', () => again(mine));
@@ -72,10 +78,11 @@ export function listenForWakes(app_url: string, onWake: (businesses: BusinessId[
       .catch(() => again(mine));
   };
   connect();
-  return async () => {
+  return () => {
     closed = true;
     clearTimeout(timer);
-    await client?.end().catch(() => {});
+    // Not waited for: a database that doesn't answer must not hold up a stop.
+    client?.end().catch(() => {});
   };
 }
 

@@ -27,7 +27,7 @@ export async function fill(tx: Tx, run_id: RunId, batch_jobs: number): Promise<n
   return to - run.filled_seq;
 }
 
-/** Keeps `fill_ahead_jobs` rows ahead of the claim cursor. Returns whether more are to be made. */
+/** Keeps `fill_ahead_jobs` rows ahead of the claim cursor. Returns whether it made any, so that it never spins. */
 export async function fillAhead(
   db: Database,
   business_id: BusinessId,
@@ -36,8 +36,7 @@ export async function fillAhead(
 ): Promise<boolean> {
   return await inBusiness(db, business_id, async (tx) => {
     const run = await lockRun(tx, run_id);
-    if (run.filled_seq >= run.total_leads) return false;
-    if (run.filled_seq - run.claim_cursor < limits.fill_ahead_jobs) await fill(tx, run_id, limits.fill_batch_jobs);
-    return true;
+    if (run.filled_seq - run.claim_cursor >= limits.fill_ahead_jobs) return false;
+    return (await fill(tx, run_id, limits.fill_batch_jobs)) > 0;
   });
 }

@@ -1,31 +1,50 @@
+import type { BusinessId } from '@carillon/contract';
 import type { Database } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { Lease } from './lease.ts';
 
+export interface Pulse {
+  /** Taken by another, ended, paused, or expired while this worker slept. */
+  lost: Lease[];
+  /** Could not be renewed this time; to be tried again soon. */
+  failed: { leases: Lease[]; error: unknown }[];
+}
+
 /**
- * Renews leases; to be called every third of the TTL. Returns those that are lost: taken by another, ended, paused,
- * or expired while this worker slept. An expired lease is not revived, even if nobody took it: it is leased anew.
+ * Renews leases; to be called every third of the TTL. An expired lease is not revived, even if nobody took it: it is
+ * leased anew. Business by business, all at once: trouble in one is no trouble for another.
  */
-export async function heartbeat(db: Database, leases: Lease[], worker_id: string, limits: Limits): Promise<Lease[]> {
-  const lost: Lease[] = [];
-  for (const [business_id, mine] of Map.groupBy(leases, (lease) => lease.business_id)) {
-    const renewed = await inBusiness(db, business_id, (tx) =>
-      tx.query<{ run_id: number; lease_epoch: number }>(
-        `WITH mine AS MATERIALIZED (
-           SELECT run_id FROM carillon.outbound_call_runs
-           WHERE business_id = $1 AND run_id = ANY ($2) AND locked_by_worker = $3
-             AND lock_ts >= now() - $4 * interval '1 ms'
-           ORDER BY run_id FOR NO KEY UPDATE)
-         UPDATE carillon.outbound_call_runs r SET lock_ts = now() FROM mine
-         WHERE r.business_id = $1 AND r.run_id = mine.run_id RETURNING r.run_id, r.lease_epoch`,
-        [business_id, mine.map((lease) => lease.run_id), worker_id, limits.lease_ttl_ms],
-      ),
-    );
-    const epochs = new Map(renewed.map((row) => [row.run_id, row.lease_epoch]));
-    lost.push(...mine.filter((lease) => epochs.get(lease.run_id) !== lease.lease_epoch));
-  }
-  return lost;
+export async function heartbeat(db: Database, leases: Lease[], worker_id: string, limits: Limits): Promise<Pulse> {
+  const pulse: Pulse = { lost: [], failed: [] };
+  const groups = Map.groupBy(leases, (lease) => lease.business_id);
+  await Promise.all(
+    [...groups].map(async ([business_id, mine]) => {
+      try {
+        const epochs = await renew(db, business_id, mine, worker_id, limits);
+        pulse.lost.push(...mine.filter((lease) => epochs.get(lease.run_id) !== lease.lease_epoch));
+      } catch (error) {
+        pulse.failed.push({ leases: mine, error });
+      }
+    }),
+  );
+  return pulse;
+}
+
+async function renew(db: Database, business_id: BusinessId, mine: Lease[], worker_id: string, limits: Limits) {
+  const renewed = await inBusiness(db, business_id, (tx) =>
+    tx.query<{ run_id: number; lease_epoch: number }>(
+      `WITH mine AS MATERIALIZED (
+         SELECT run_id FROM carillon.outbound_call_runs
+         WHERE business_id = $1 AND run_id = ANY ($2) AND locked_by_worker = $3
+           AND lock_ts BETWEEN now() - $4 * interval '1 ms' AND now() + interval '2 s'
+         ORDER BY run_id FOR NO KEY UPDATE)
+       UPDATE carillon.outbound_call_runs r SET lock_ts = now() FROM mine
+       WHERE r.business_id = $1 AND r.run_id = mine.run_id RETURNING r.run_id, r.lease_epoch`,
+      [business_id, mine.map((lease) => lease.run_id), worker_id, limits.lease_ttl_ms],
+    ),
+  );
+  return new Map(renewed.map((row) => [row.run_id, row.lease_epoch]));
 }
 
 /** Gives leases back, so that the next worker need not wait for the TTL. Those that are no longer ours stay as they are. */

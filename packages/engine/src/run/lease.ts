@@ -23,9 +23,17 @@ export interface LeaseNews {
  * worker missed its heartbeats. One run of each business comes before any business's second, so that many runs of one
  * do not keep another waiting.
  *
- * Also tells that this worker is alive.
+ * A heartbeat in the future was written before the database's clock was set back; it is as good as none.
+ *
+ * Also tells that this worker is alive. `onError` hears of runs that could not be taken; the others are.
  */
-export async function leaseRuns(db: Database, worker_id: string, held: number, limits: Limits): Promise<LeaseNews> {
+export async function leaseRuns(
+  db: Database,
+  worker_id: string,
+  held: number,
+  limits: Limits,
+  onError: (error: unknown) => void,
+): Promise<LeaseNews> {
   const workers = await markAlive(db, worker_id, limits);
   const [due] = await discover<{ runs: number }>(
     db,
@@ -41,13 +49,17 @@ export async function leaseRuns(db: Database, worker_id: string, held: number, l
      FROM (SELECT business_id, run_id, row_number() OVER (PARTITION BY business_id ORDER BY run_id) AS turn
            FROM carillon.outbound_call_runs
            WHERE status IN ('pending', 'running') AND (starts_at IS NULL OR starts_at <= now())
-             AND (lock_ts IS NULL OR lock_ts < now() - $1 * interval '1 ms')) unheld
+             AND (lock_ts IS NULL OR lock_ts NOT BETWEEN now() - $1 * interval '1 ms' AND now() + interval '2 s')) unheld
      ORDER BY turn, run_id LIMIT $2`,
     [limits.lease_ttl_ms, fair_share - held],
   );
   for (const run of free) {
-    const lease = await inBusiness(db, run.business_id, (tx) => leaseRun(tx, run.run_id, worker_id, limits));
-    if (lease) taken.push(lease);
+    try {
+      const lease = await inBusiness(db, run.business_id, (tx) => leaseRun(tx, run.run_id, worker_id, limits));
+      if (lease) taken.push(lease);
+    } catch (error) {
+      onError(error);
+    }
   }
   return { taken, fair_share };
 }
@@ -61,7 +73,7 @@ export async function leaseRun(tx: Tx, run_id: RunId, worker_id: string, limits:
     `SELECT * FROM carillon.outbound_call_runs
      WHERE business_id = $1 AND run_id = $2 AND status IN ('pending', 'running')
        AND (starts_at IS NULL OR starts_at <= now())
-       AND (lock_ts IS NULL OR lock_ts < now() - $3 * interval '1 ms')
+       AND (lock_ts IS NULL OR lock_ts NOT BETWEEN now() - $3 * interval '1 ms' AND now() + interval '2 s')
      FOR NO KEY UPDATE SKIP LOCKED`,
     [tx.business_id, run_id, limits.lease_ttl_ms],
   );

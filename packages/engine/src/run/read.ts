@@ -23,7 +23,8 @@ export interface Page<T> {
 }
 
 const RUN_WITH_LANE = `
-  SELECT r.*, l.halted_reason
+  SELECT r.*, CASE WHEN l.halted_until_us IS NULL OR l.halted_until_us > extract(epoch FROM now()) * 1000000
+                   THEN l.halted_reason END AS halted_reason
   FROM carillon.outbound_call_runs r
   JOIN carillon.lanes l ON l.business_id = r.business_id AND l.carrier_account_id = r.carrier_account_id
   WHERE r.business_id = $1`;

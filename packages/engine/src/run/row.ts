@@ -54,6 +54,7 @@ export interface RunRow extends Counters {
 
 /** What the lane of a run says about why nothing is being called. */
 export interface LaneNews {
+  /** Null unless the lane is halted at this moment. */
   halted_reason: string | null;
 }
 
