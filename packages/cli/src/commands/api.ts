@@ -1,0 +1,74 @@
+import { startApi } from '@carillon/api';
+import { type Database, systemClock } from '@carillon/engine';
+import type { CommandContext } from '../context.ts';
+import { connectEmbedded } from '../embedded/embedded.ts';
+import {
+  checkDatabase,
+  endAtOnce,
+  type Installation,
+  listenError,
+  migrateEmbedded,
+  openDrivers,
+  openInstallation,
+  openPools,
+  publicUrl,
+  secretOf,
+  whenReachable,
+} from '../installation.ts';
+import { createLogger } from '../logger.ts';
+import { aborted, listenForStop } from '../signals.ts';
+
+export const API_PORT = 8080;
+
+/** One API process, until it is told to stop; then what was asked is answered first. */
+export async function apiCommand(context: CommandContext): Promise<void> {
+  const { config, output } = context;
+  const port = config.port ?? API_PORT;
+  await serve(context, 'api', async ({ db, installation, secret, stop }) => {
+    const api = await startApi({
+      db,
+      app_url: installation.app_url,
+      drivers: openDrivers(config),
+      secret,
+      limits: config.limits,
+      api_limits: config.api_limits,
+      // With port 0 the address is known only now, and the API knows it by itself.
+      public_url: port === 0 ? config.public_url : publicUrl(config, port),
+      host: config.host,
+      port,
+      log: createLogger(config.log_level ?? 'info', (line) => process.stderr.write(line)),
+    }).catch((error: unknown) => {
+      throw listenError(error, config.host, port, 'choose another with --port or CARILLON_PORT');
+    });
+    output.say(`The API listens at ${api.url} (what it can do: ${api.url}/docs)`);
+    await aborted(stop);
+    await api.close();
+  });
+}
+
+interface Serving {
+  db: Database;
+  installation: Installation;
+  secret: Buffer;
+  stop: AbortSignal;
+}
+
+/** What processes that serve have in common: a database that they wait for, and an orderly end. */
+export async function serve(
+  { config, output }: CommandContext,
+  name: string,
+  work: (serving: Serving) => Promise<void>,
+): Promise<void> {
+  const held: { installation?: Installation } = {};
+  const stop = listenForStop(systemClock, () => endAtOnce(held.installation));
+  await using cleanup = new AsyncDisposableStack();
+  cleanup.defer(() => stop.dispose());
+  const installation = await openInstallation(config, output, connectEmbedded);
+  held.installation = installation;
+  cleanup.defer(installation.stop);
+  await migrateEmbedded(installation, config, output);
+  const db = openPools(config, installation, name);
+  cleanup.defer(() => db.close());
+  if (!(await whenReachable(output, stop.signal, () => checkDatabase(db)))) return;
+  await work({ db, installation, secret: secretOf(installation), stop: stop.signal });
+}

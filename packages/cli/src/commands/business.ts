@@ -1,0 +1,42 @@
+import { createBusiness, createKey, type KeyRole } from '@carillon/engine';
+import type { BusinessId, Language } from '@carillon/contract';
+import type { CommandContext } from '../context.ts';
+import { withDatabase } from '../installation.ts';
+
+interface NewBusiness {
+  country?: string;
+  language?: Language;
+  timeZone?: string;
+}
+
+/** A business and its owner's key, which is shown this once. */
+export async function businessCreateCommand(
+  context: CommandContext,
+  options: NewBusiness,
+  name: string,
+): Promise<void> {
+  const { output } = context;
+  const { business_id, key } = await withDatabase(context, (db) =>
+    createBusiness(db, {
+      name,
+      country: options.country,
+      language: options.language,
+      time_zone: options.timeZone,
+    }),
+  );
+  output.say(`Created business ${business_id}.`);
+  output.say(`Its owner's API key, shown only now: ${key}`);
+  output.result({ business_id, key });
+}
+
+export async function keyCreateCommand(
+  context: CommandContext,
+  options: { business: BusinessId; role: KeyRole; label?: string },
+): Promise<void> {
+  const { output } = context;
+  const { key } = await withDatabase(context, (db) =>
+    createKey(db, options.business, { role: options.role, label: options.label }),
+  );
+  output.say(`A key of role ${options.role} for business ${options.business}, shown only now: ${key}`);
+  output.result({ key });
+}

@@ -1,0 +1,65 @@
+import type { Command } from 'commander';
+import { type Config, debugging, dumbTerminal, loadConfig, type Need } from './config.ts';
+import { describeFailure } from './errors.ts';
+import { createOutput, type Output, type Stream } from './output.ts';
+
+/** What every command works with. */
+export interface CommandContext {
+  config: Config;
+  output: Output;
+}
+
+export interface Io {
+  stdout: Stream;
+  stderr: Stream;
+}
+
+/** The options that commands have in common. */
+interface CommonOptions {
+  json?: boolean;
+  data?: string;
+  /** The API's, as text, held to the same rules as CARILLON_PORT; the simulator's own is a number by now. */
+  port?: string | number;
+}
+
+/** A command's exit code; nothing is 0. */
+export type Work<Options, Args extends unknown[]> = (
+  context: CommandContext,
+  options: Options,
+  ...args: Args
+) => Promise<number | void>;
+
+/**
+ * Binds a command to its work: reads the configuration, speaks of what fails in one sentence on standard error, and
+ * leaves the exit code in `exit`.
+ */
+export function createRunner(io: Io, exit: { code: number }) {
+  return <Options extends object, Args extends unknown[]>(
+    command: Command,
+    needs: readonly Need[],
+    work: Work<Options, Args>,
+  ): Command =>
+    command.action(async (...given: unknown[]) => {
+      const options = command.opts<Options & CommonOptions>();
+      // Commander hands over the arguments, then the options and the command itself.
+      const args = given.slice(0, -2) as Args;
+      const output = createOutput({ ...io, json: options.json === true, dumb: dumbTerminal() });
+      try {
+        const port = typeof options.port === 'string' ? options.port : undefined;
+        const { config, warnings } = loadConfig({ data: options.data, port }, needs);
+        for (const warning of warnings) output.warn(`carillon: ${warning}`);
+        exit.code = (await work({ config, output }, options, ...args)) ?? 0;
+      } catch (error) {
+        exit.code = tellFailure(output, error);
+      }
+    });
+}
+
+/** Returns the exit code. */
+export function tellFailure(output: Pick<Output, 'warn'>, error: unknown): number {
+  const { code, sentence, details, exit_code } = describeFailure(error);
+  output.warn(`carillon: ${sentence.replace(/\.$/, '')} [${code}]`);
+  for (const detail of details) output.warn(`  - ${detail}`);
+  if (debugging() && error instanceof Error) output.warn(error.stack ?? '');
+  return exit_code;
+}
