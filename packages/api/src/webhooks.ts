@@ -41,7 +41,11 @@ export async function webhookRoutes(app: FastifyInstance, context: ApiContext): 
 
   app.post(`${CALLBACK_ROUTE}/answer`, { config, bodyLimit, schema }, async (request, reply) => {
     const answer = await soon(async () => {
-      const { path, driver } = await readSigned(request, context, credentials);
+      const { path, driver, carrier_request } = await readSigned(request, context, credentials);
+      // That the lead answers is evidence too, and may be the first that is heard of this call: an attempt that was
+      // believed absent is taken back by it, before the lead is told to hang up.
+      const call = driver.readEvent(carrier_request);
+      if (call) await recordCall(request, context, path, call);
       const wanted = await readAnswer(context.db, path);
       // The address names the account that signed; a call through another one is not the one that was asked for.
       const ours = wanted !== null && wanted.carrier_account_id === path.carrier_account_id;
