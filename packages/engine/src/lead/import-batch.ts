@@ -49,25 +49,36 @@ async function writeLeads(tx: Tx, fence: ImportFence, batch: readonly JudgedLine
   const leads = new Map<string, NewLead>();
   for (const line of batch) if ('lead' in line && !leads.has(line.lead.phone)) leads.set(line.lead.phone, line.lead);
   if (leads.size === 0) return new Map();
-  upsertLeads(tx, [...leads.values()]);
-  // In a statement of its own: one whose leads are there already returns nothing from the first.
-  const rows = await tx.query<Member & { phone: string }>(
-    `SELECT l.phone, l.lead_id, m.position
-     FROM carillon.leads l
-     LEFT JOIN carillon.list_members m
-       ON m.business_id = l.business_id AND m.list_id = $2 AND m.lead_id = l.lead_id
-     WHERE l.business_id = $1 AND l.phone = ANY ($3)`,
-    [tx.business_id, fence.list_id, [...leads.keys()]],
-  );
+  // Two statements, sent together: one whose leads are there already returns nothing from the first. If it is chosen
+  // as a deadlock's victim, this must say so and not that what came after it was refused: then it is run again.
+  const [, rows] = await Promise.all([upsertLeads(tx, [...leads.values()]), findMembers(tx, fence, [...leads.keys()])]);
   return new Map(rows.map((row) => [row.phone, row]));
+}
+
+/**
+ * By one index look-up for each number and one for each lead, whatever the planner believes. It knows nothing yet of
+ * tables that are being filled, and a plain join read the whole list for every single number: hence OFFSET 0, which
+ * keeps it from joining in another way, and no list in the inner condition, so that only one index will do.
+ */
+async function findMembers(tx: Tx, fence: ImportFence, phones: string[]): Promise<(Member & { phone: string })[]> {
+  return await tx.query(
+    `SELECT new.phone, lead.lead_id, member.position
+     FROM unnest($3::text[]) AS new (phone)
+     CROSS JOIN LATERAL (
+       SELECT lead_id FROM carillon.leads WHERE business_id = $1 AND phone = new.phone OFFSET 0) lead
+     LEFT JOIN LATERAL (
+       SELECT list_id, position FROM carillon.list_members
+       WHERE business_id = $1 AND lead_id = lead.lead_id OFFSET 0) member ON member.list_id = $2`,
+    [tx.business_id, fence.list_id, phones],
+  );
 }
 
 /**
  * In the order of their numbers, so that two imports lock leads that both have in the same order. What a lead has is
  * kept, what it lacks is filled in, and a row with nothing to fill is not written.
  */
-function upsertLeads(tx: Tx, leads: readonly NewLead[]): void {
-  tx.send(
+async function upsertLeads(tx: Tx, leads: readonly NewLead[]): Promise<void> {
+  await tx.query(
     `WITH written AS (
        INSERT INTO carillon.leads AS l (business_id, phone, name, external_id, time_zone, attributes)
        SELECT $1, new.phone, new.name, new.external_id, new.time_zone, new.attributes::jsonb

@@ -64,7 +64,8 @@ export async function listListLeads(
     return await tx.query<Lead & { position: number }>(
       `SELECT m.position, l.lead_id, l.phone, l.name, l.external_id, l.time_zone, l.attributes
        FROM carillon.list_members m
-       JOIN carillon.leads l ON l.business_id = m.business_id AND l.lead_id = m.lead_id
+       CROSS JOIN LATERAL (
+         SELECT * FROM carillon.leads WHERE business_id = $1 AND lead_id = m.lead_id OFFSET 0) l
        WHERE m.business_id = $1 AND m.list_id = $2 AND m.position > $3 AND m.position <= $4
        ORDER BY m.position LIMIT $5`,
       [business_id, list_id, options.after ?? 0, list.leads, options.limit + 1],

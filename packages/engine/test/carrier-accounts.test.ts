@@ -1,0 +1,164 @@
+import { randomBytes } from 'node:crypto';
+import { BusinessId, CarrierAccountId, CreateCarrierAccount } from '@carillon/contract';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  createCarrierAccount,
+  listCarrierAccounts,
+  readCredentials,
+  resumeLane,
+} from '../src/business/carrier-accounts.ts';
+import { createBusiness } from '../src/business/create-business.ts';
+import { createFixture, type Fixture } from './support/fixture.ts';
+
+const secret = randomBytes(32);
+const input = CreateCarrierAccount.parse({
+  name: 'main',
+  base_url: 'http://127.0.0.1:4010/carrier//',
+  account_sid: 'AC1',
+  auth_token: 'a token that nobody sees',
+  from_numbers: ['+97231110000', '+97231110001'],
+  concurrency_limit: 3,
+  calls_per_second: 0.5,
+});
+const shown = {
+  name: 'main',
+  driver: 'twilio',
+  base_url: 'http://127.0.0.1:4010/carrier',
+  account_sid: 'AC1',
+  from_numbers: ['+97231110000', '+97231110001'],
+  concurrency_limit: 3,
+  calls_per_second: 0.5,
+  halted_reason: null,
+  halted_until: null,
+};
+
+let fixture: Fixture;
+let ours: BusinessId;
+let theirs: BusinessId;
+beforeAll(async () => {
+  fixture = await createFixture();
+  ours = (await createBusiness(fixture.db, { name: 'ours' })).business_id;
+  theirs = (await createBusiness(fixture.db, { name: 'theirs' })).business_id;
+});
+afterAll(async () => await fixture.close());
+
+const create = () => createCarrierAccount(fixture.db, ours, input, secret);
+const find = async (carrier_account_id: number) =>
+  (await listCarrierAccounts(fixture.db, ours, { limit: 1_000 })).items.find(
+    (account) => account.carrier_account_id === carrier_account_id,
+  );
+
+describe('a carrier account', () => {
+  it('comes with its lane, is shown without its secret, and is kept with it sealed', async () => {
+    const account = await create();
+    expect(account).toEqual({ ...shown, carrier_account_id: expect.any(Number) });
+    expect(await find(account.carrier_account_id)).toEqual(account);
+    const [row] = await fixture.rows<{ auth_token_sealed: Buffer }>(
+      'SELECT auth_token_sealed FROM carillon.carrier_accounts WHERE carrier_account_id = $1',
+      [account.carrier_account_id],
+    );
+    expect(row?.auth_token_sealed.includes(input.auth_token)).toBe(false);
+    expect(await readCredentials(fixture.db, ours, CarrierAccountId.parse(account.carrier_account_id), secret)).toEqual(
+      {
+        driver: 'twilio',
+        base_url: shown.base_url,
+        account_sid: 'AC1',
+        auth_token: input.auth_token,
+      },
+    );
+  });
+
+  it('does not open with a secret that was moved over from another', async () => {
+    const [one, two] = [await create(), await create()];
+    await fixture.rows(
+      `UPDATE carillon.carrier_accounts a SET auth_token_sealed = b.auth_token_sealed FROM carillon.carrier_accounts b
+       WHERE a.carrier_account_id = $1 AND b.carrier_account_id = $2`,
+      [one.carrier_account_id, two.carrier_account_id],
+    );
+    await expect(
+      readCredentials(fixture.db, ours, CarrierAccountId.parse(one.carrier_account_id), secret),
+    ).rejects.toThrow('CARILLON_SECRET');
+  });
+
+  it('is not made without its lane, nor for a business that does not exist', async () => {
+    const before = await fixture.rows('SELECT count(*) FROM carillon.carrier_accounts');
+    const bad = { ...input, calls_per_second: 1e9 };
+    await expect(createCarrierAccount(fixture.db, ours, bad, secret)).rejects.toThrow(/calls_per_second|aborted/);
+    const nobody = createCarrierAccount(fixture.db, BusinessId.parse(987_654), input, secret);
+    await expect(nobody).rejects.toMatchObject({ code: 'invalid_request' });
+    expect(await fixture.rows('SELECT count(*) FROM carillon.carrier_accounts')).toEqual(before);
+  });
+
+  it('is listed in pages', async () => {
+    const { business_id } = await createBusiness(fixture.db, { name: 'many' });
+    const made: number[] = [];
+    for (let n = 0; n < 5; n++)
+      made.push((await createCarrierAccount(fixture.db, business_id, input, secret)).carrier_account_id);
+    const seen: number[] = [];
+    let after: number | undefined;
+    do {
+      const page = await listCarrierAccounts(fixture.db, business_id, { after, limit: 2 });
+      expect(page.items.length).toBeLessThanOrEqual(2);
+      seen.push(...page.items.map((account) => account.carrier_account_id));
+      after = page.next === null ? undefined : Number(page.next);
+    } while (after !== undefined);
+    expect(seen).toEqual(made);
+  });
+});
+
+describe('a halted lane', () => {
+  const halt = (carrier_account_id: number, until: string | null) =>
+    fixture.rows(
+      `UPDATE carillon.lanes SET halted_reason = '20003', refusals_in_a_row = 4,
+         halted_until_us = (extract(epoch FROM now() + $2::interval) * 1000000)::bigint
+       WHERE carrier_account_id = $1`,
+      [carrier_account_id, until],
+    );
+
+  it('is shown with its reason and end, as long as that lasts', async () => {
+    const { carrier_account_id } = await create();
+    await halt(carrier_account_id, null);
+    expect(await find(carrier_account_id)).toMatchObject({ halted_reason: '20003', halted_until: null });
+    await halt(carrier_account_id, '1 hour');
+    expect(await find(carrier_account_id)).toMatchObject({
+      halted_reason: '20003',
+      halted_until: expect.stringMatching(/^\d{4}-.*Z$/),
+    });
+    await halt(carrier_account_id, '-1 second');
+    expect(await find(carrier_account_id)).toMatchObject({ halted_reason: null, halted_until: null });
+  });
+
+  it('goes on when a person says so', async () => {
+    const account = await create();
+    const { carrier_account_id } = account;
+    await halt(carrier_account_id, null);
+    expect(await resumeLane(fixture.db, ours, CarrierAccountId.parse(carrier_account_id))).toEqual(account);
+    expect(
+      await fixture.rows(
+        `SELECT halted_reason, halted_until_us, refusals_in_a_row FROM carillon.lanes WHERE carrier_account_id = $1`,
+        [carrier_account_id],
+      ),
+    ).toEqual([{ halted_reason: null, halted_until_us: null, refusals_in_a_row: 0 }]);
+  });
+});
+
+describe('another business', () => {
+  it('neither sees, opens nor resumes it, and is told what it is told of one that is not there', async () => {
+    const { carrier_account_id } = await create();
+    await fixture.rows("UPDATE carillon.lanes SET halted_reason = 'x' WHERE carrier_account_id = $1", [
+      carrier_account_id,
+    ]);
+    expect(await listCarrierAccounts(fixture.db, theirs, { limit: 10 })).toEqual({ items: [], next: null });
+    for (const id of [carrier_account_id, 987_654].map((id) => CarrierAccountId.parse(id))) {
+      await expect(readCredentials(fixture.db, theirs, id, secret)).rejects.toMatchObject({
+        code: 'carrier_account_not_found',
+        details: {},
+      });
+      await expect(resumeLane(fixture.db, theirs, id)).rejects.toMatchObject({
+        code: 'carrier_account_not_found',
+        details: {},
+      });
+    }
+    expect(await find(carrier_account_id)).toMatchObject({ halted_reason: 'x' });
+  });
+});
