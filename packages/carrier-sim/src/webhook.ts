@@ -1,6 +1,7 @@
 import { createHmac, randomUUID } from 'node:crypto';
 import * as http from 'node:http';
 import * as https from 'node:https';
+import { monotonicMs } from './clock.ts';
 import { limits } from './limits.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { HttpMethod } from './types.ts';
@@ -83,9 +84,9 @@ export function createWebhooks(scheduler: Scheduler): Webhooks {
       headers['content-type'] = 'application/x-www-form-urlencoded; charset=UTF-8';
       headers['content-length'] = Buffer.byteLength(body);
     }
-    const started_ms = performance.now();
+    const started_ms = monotonicMs();
     for (let tries = 0; ; tries++) {
-      const left_ms = overrides.total_ms - (performance.now() - started_ms);
+      const left_ms = overrides.total_ms - (monotonicMs() - started_ms);
       const result = await attempt(url, { method, headers, body }, overrides, left_ms, started_ms);
       const spent_ms = result.duration_ms + limits.webhook_retry_pause_ms;
       const again = asksForRetry(result, overrides.retry_on) && tries < overrides.retries;
@@ -109,7 +110,7 @@ export function createWebhooks(scheduler: Scheduler): Webhooks {
       const done = (result: Pending) => {
         over = true;
         cancelTimer();
-        resolve({ ...result, duration_ms: Math.round(performance.now() - started_ms) });
+        resolve({ ...result, duration_ms: Math.round(monotonicMs() - started_ms) });
       };
       const fail = (cause: string) => {
         done({ kind: connected ? 'read' : 'connect', cause });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { choose } from '../src/call/claim.ts';
+import { choose } from '../src/call/candidates.ts';
 import { pace } from '../src/call/pace.ts';
 import { inBusiness, type Tx } from '../src/db/database.ts';
 import {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { FRESH_JOBS } from '../src/call/claim.ts';
+import { FRESH_JOBS } from '../src/call/candidates.ts';
 import { inBusiness } from '../src/db/database.ts';
 import { heartbeat, releaseLeases } from '../src/run/heartbeat.ts';
 import { leaseRun, leaseRuns } from '../src/run/lease.ts';

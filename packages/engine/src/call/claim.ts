@@ -6,6 +6,7 @@ import { databaseNow, inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { Lease } from '../run/lease.ts';
 import type { RunRow } from '../run/row.ts';
+import { busyNumbers, type Candidate, choose, dueJobs, freshJobs, isUnclaimed, nextDue } from './candidates.ts';
 import { pace } from './pace.ts';
 
 /** One committed intent to call, as the worker needs it to dial. */
@@ -52,14 +53,6 @@ interface LaneRow {
   halted_until_us: number | null;
   refusals_in_a_row: number;
   from_numbers: string[];
-}
-
-interface Candidate {
-  seq: Seq;
-  status: string;
-  attempts: number;
-  lead_id: number;
-  phone: string;
 }
 
 /**
@@ -109,7 +102,7 @@ export async function claim(
     if (free <= 0) return nothing('lines', null);
 
     const candidates = [...due, ...fresh];
-    const busy = open.business > open.run ? await busyNumbers(tx, lease, candidates) : NONE;
+    const busy = open.business > open.run ? await busyNumbers(tx, lease, candidates) : new Set<string>();
     const callable = (job: Candidate) => isUnclaimed(job) && !busy.has(job.phone);
     const taken = choose(candidates, callable, Math.min(free, may.starts_us.length));
     const attempts = taken.filter(callable).map((job, i) => intend(job, may.starts_us[i] ?? now_us));
@@ -216,80 +209,6 @@ async function countOpen(tx: Tx, lease: Lease): Promise<Open> {
 function freeLines(lane: LaneRow, run: RunRow, open: Open): number {
   const free = Math.min(lane.concurrency_limit - open.lane, run.concurrency - open.run);
   return lane.refusals_in_a_row > 0 ? Math.min(free, 1 - open.dialing) : free;
-}
-
-/**
- * The lead of a job. OFFSET 0 keeps the planner from turning the look-ups by primary key into a scan of all leads, which
- * it does on stale statistics.
- */
-const LEAD = `CROSS JOIN LATERAL (
-  SELECT phone FROM carillon.leads WHERE business_id = $1 AND lead_id = j.lead_id OFFSET 0) l`;
-
-async function dueJobs(tx: Tx, lease: Lease, now_us: number, limit: number): Promise<Candidate[]> {
-  return await tx.query<Candidate>(
-    `SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone
-     FROM (SELECT seq, due_us FROM carillon.job_schedule
-           WHERE business_id = $1 AND run_id = $2 AND due_us <= $3 ORDER BY due_us, seq LIMIT $4) s
-     CROSS JOIN LATERAL (
-       SELECT * FROM carillon.outbound_call_jobs WHERE business_id = $1 AND run_id = $2 AND seq = s.seq OFFSET 0) j
-     ${LEAD}
-     ORDER BY s.due_us, s.seq`,
-    [lease.business_id, lease.run_id, now_us, limit],
-  );
-}
-
-/** Fresh jobs by primary key, from the claim cursor: as cheap with ten million finished before it as with none. */
-export const FRESH_JOBS = `
-  SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone
-  FROM carillon.outbound_call_jobs j
-  ${LEAD}
-  WHERE j.business_id = $1 AND j.run_id = $2 AND j.seq >= $3 AND j.seq < $3 + $4
-  ORDER BY j.seq`;
-
-async function freshJobs(tx: Tx, run: RunRow, limit: number): Promise<Candidate[]> {
-  return await tx.query<Candidate>(FRESH_JOBS, [run.business_id, run.run_id, run.claim_cursor, limit]);
-}
-
-async function nextDue(tx: Tx, lease: Lease): Promise<number | null> {
-  const [row] = await tx.query<{ due_us: number }>(
-    'SELECT due_us FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 ORDER BY due_us LIMIT 1',
-    [lease.business_id, lease.run_id],
-  );
-  return row?.due_us ?? null;
-}
-
-const NONE: ReadonlySet<string> = new Set();
-
-/**
- * Numbers among the candidates that are on the line for another run, through whichever account. A run has each number
- * once, so there is nothing to look for while the business's open attempts are all its own.
- */
-async function busyNumbers(tx: Tx, lease: Lease, candidates: Candidate[]): Promise<ReadonlySet<string>> {
-  const busy = await tx.query<{ to_number: string }>(
-    `SELECT to_number FROM carillon.open_attempts
-     WHERE business_id = $1 AND to_number = ANY ($2)`,
-    [lease.business_id, candidates.map((job) => job.phone)],
-  );
-  return new Set(busy.map((row) => row.to_number));
-}
-
-function isUnclaimed(job: Candidate): boolean {
-  return job.status === 'queued' || job.status === 'waiting';
-}
-
-/**
- * The candidates up to the one that fills the last free line, in order. Those that are not callable (cancelled by
- * themselves, or their number is on the line) take no line, but the cursor passes them.
- */
-export function choose<T>(candidates: T[], callable: (job: T) => boolean, lines: number): T[] {
-  const taken: T[] = [];
-  let used = 0;
-  for (const job of candidates) {
-    if (used === lines) break;
-    taken.push(job);
-    if (callable(job)) used++;
-  }
-  return taken;
 }
 
 /** How long a job waits whose number is on the line for another run. */

@@ -1,0 +1,87 @@
+import type { Seq } from '@carillon/contract';
+import type { Tx } from '../db/database.ts';
+import type { Lease } from '../run/lease.ts';
+import type { RunRow } from '../run/row.ts';
+
+/** A job that a claim may take, with the number to call. */
+export interface Candidate {
+  seq: Seq;
+  status: string;
+  attempts: number;
+  lead_id: number;
+  phone: string;
+}
+
+/**
+ * The lead of a job. OFFSET 0 keeps the planner from turning the look-ups by primary key into a scan of all leads, which
+ * it does on stale statistics.
+ */
+const LEAD = `CROSS JOIN LATERAL (
+  SELECT phone FROM carillon.leads WHERE business_id = $1 AND lead_id = j.lead_id OFFSET 0) l`;
+
+/** Waiting jobs whose time has come, the longest due first. */
+export async function dueJobs(tx: Tx, lease: Lease, now_us: number, limit: number): Promise<Candidate[]> {
+  return await tx.query<Candidate>(
+    `SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone
+     FROM (SELECT seq, due_us FROM carillon.job_schedule
+           WHERE business_id = $1 AND run_id = $2 AND due_us <= $3 ORDER BY due_us, seq LIMIT $4) s
+     CROSS JOIN LATERAL (
+       SELECT * FROM carillon.outbound_call_jobs WHERE business_id = $1 AND run_id = $2 AND seq = s.seq OFFSET 0) j
+     ${LEAD}
+     ORDER BY s.due_us, s.seq`,
+    [lease.business_id, lease.run_id, now_us, limit],
+  );
+}
+
+/** Fresh jobs by primary key, from the claim cursor: as cheap with ten million finished before it as with none. */
+export const FRESH_JOBS = `
+  SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone
+  FROM carillon.outbound_call_jobs j
+  ${LEAD}
+  WHERE j.business_id = $1 AND j.run_id = $2 AND j.seq >= $3 AND j.seq < $3 + $4
+  ORDER BY j.seq`;
+
+export async function freshJobs(tx: Tx, run: RunRow, limit: number): Promise<Candidate[]> {
+  return await tx.query<Candidate>(FRESH_JOBS, [run.business_id, run.run_id, run.claim_cursor, limit]);
+}
+
+/** When the next waiting job is due, in microseconds of the database's clock; null where none waits. */
+export async function nextDue(tx: Tx, lease: Lease): Promise<number | null> {
+  const [row] = await tx.query<{ due_us: number }>(
+    'SELECT due_us FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 ORDER BY due_us LIMIT 1',
+    [lease.business_id, lease.run_id],
+  );
+  return row?.due_us ?? null;
+}
+
+/**
+ * Numbers among the candidates that are on the line for another run, through whichever account. A run has each number
+ * once, so there is nothing to look for while the business's open attempts are all its own.
+ */
+export async function busyNumbers(tx: Tx, lease: Lease, candidates: Candidate[]): Promise<ReadonlySet<string>> {
+  const busy = await tx.query<{ to_number: string }>(
+    `SELECT to_number FROM carillon.open_attempts
+     WHERE business_id = $1 AND to_number = ANY ($2)`,
+    [lease.business_id, candidates.map((job) => job.phone)],
+  );
+  return new Set(busy.map((row) => row.to_number));
+}
+
+export function isUnclaimed(job: Candidate): boolean {
+  return job.status === 'queued' || job.status === 'waiting';
+}
+
+/**
+ * The candidates up to the one that fills the last free line, in order. Those that are not callable (cancelled by
+ * themselves, or their number is on the line) take no line, but the cursor passes them.
+ */
+export function choose<T>(candidates: T[], callable: (job: T) => boolean, lines: number): T[] {
+  const taken: T[] = [];
+  let used = 0;
+  for (const job of candidates) {
+    if (used === lines) break;
+    taken.push(job);
+    if (callable(job)) used++;
+  }
+  return taken;
+}
