@@ -17,7 +17,7 @@ export interface Due {
 
 const ERRANDS_AT_ONCE = 500;
 /** A time that lies further ahead than this was written before the database's clock was set back. */
-const CLOCK_SET_BACK_US = 2_000_000;
+export const CLOCK_SET_BACK_US = 2_000_000;
 
 /**
  * Open attempts of all businesses that need tending, whoever holds their runs and whatever those do: attempts past

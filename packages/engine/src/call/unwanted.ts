@@ -1,6 +1,7 @@
 import type { BusinessId } from '@carillon/contract';
 import { type Database, discover, inBusiness, type Tx } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
+import { CLOCK_SET_BACK_US } from './tend.ts';
 
 export interface UnwantedCall {
   business_id: BusinessId;
@@ -24,11 +25,10 @@ export async function takeUnwanted(db: Database, limits: Limits): Promise<Unwant
   const due = await discover<UnwantedCall>(
     db,
     `SELECT business_id, carrier_account_id, call_id
-     FROM carillon.unwanted_calls
-     WHERE over_at IS NULL
-       AND asked_us < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $1::bigint * 1000
+     FROM carillon.unwanted_calls, (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us) clock
+     WHERE over_at IS NULL AND (asked_us < now_us - $1::bigint * 1000 OR asked_us > now_us + $3::bigint)
      ORDER BY asked_us LIMIT $2`,
-    [limits.hang_up_every_ms, CALLS_AT_ONCE],
+    [limits.hang_up_every_ms, CALLS_AT_ONCE, CLOCK_SET_BACK_US],
   );
   const mine: UnwantedCall[] = [];
   for (const call of due) {
@@ -36,9 +36,10 @@ export async function takeUnwanted(db: Database, limits: Limits): Promise<Unwant
       tx.query(
         `UPDATE carillon.unwanted_calls SET asked_us = (extract(epoch FROM now()) * 1000000)::bigint
          WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = $3 AND over_at IS NULL
-           AND asked_us < (extract(epoch FROM now()) * 1000000)::bigint - $4::bigint * 1000
+           AND (asked_us < (extract(epoch FROM now()) * 1000000)::bigint - $4::bigint * 1000
+             OR asked_us > (extract(epoch FROM now()) * 1000000)::bigint + $5::bigint)
          RETURNING call_id`,
-        [call.business_id, call.carrier_account_id, call.call_id, limits.hang_up_every_ms],
+        [call.business_id, call.carrier_account_id, call.call_id, limits.hang_up_every_ms, CLOCK_SET_BACK_US],
       ),
     );
     if (taken.length > 0) mine.push(call);

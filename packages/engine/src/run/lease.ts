@@ -124,12 +124,13 @@ const FORGET_WORKERS_AFTER = '1 hour';
 async function markAlive(db: Database, worker_id: string, limits: Limits): Promise<number> {
   await db.app.query(
     `INSERT INTO carillon.workers AS w (worker_id) VALUES ($1) ON CONFLICT (worker_id) DO UPDATE SET seen_at = now()
-     WHERE w.seen_at < now() - $2 * interval '1 ms'`,
+     WHERE w.seen_at NOT BETWEEN now() - $2 * interval '1 ms' AND now() + interval '2 s'`,
     [worker_id, limits.lease_ttl_ms / 10],
   );
   await db.app.query('DELETE FROM carillon.workers WHERE seen_at < now() - $1::interval', [FORGET_WORKERS_AFTER]);
   const alive = await db.app.query<{ workers: number }>(
-    `SELECT count(*) AS workers FROM carillon.workers WHERE seen_at > now() - $1 * interval '1 ms'`,
+    `SELECT count(*) AS workers FROM carillon.workers
+     WHERE seen_at BETWEEN now() - $1 * interval '1 ms' AND now() + interval '2 s'`,
     [limits.lease_ttl_ms],
   );
   return Math.max(1, alive.rows[0]?.workers ?? 1);

@@ -1,0 +1,144 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { expireDialing, findDue, takeTurn } from '../src/call/tend.ts';
+import { takeUnwanted } from '../src/call/unwanted.ts';
+import { inBusiness } from '../src/db/database.ts';
+import { heartbeat } from '../src/run/heartbeat.ts';
+import { leaseRun, leaseRuns } from '../src/run/lease.ts';
+import {
+  claimAll,
+  claimOnce,
+  createFixture,
+  createTenant,
+  type Fixture,
+  lease,
+  live,
+  readRow,
+  record,
+  startRun,
+} from './support/fixture.ts';
+
+/** The rows as they stand after the database's clock went back by an hour: their times lie an hour ahead. */
+
+let fixture: Fixture;
+beforeAll(async () => {
+  fixture = await createFixture({ dial_deadline_ms: 1 });
+});
+afterAll(async () => await fixture.close());
+
+/** Nothing may go wrong in passing. */
+const fail = (error: unknown) => {
+  throw error;
+};
+
+async function oneAttempt(leads = 1) {
+  const tenant = await createTenant(fixture, { leads, lines: 1 });
+  const run_id = await startRun(fixture, tenant);
+  const mine = await lease(fixture, tenant, run_id);
+  const [attempt] = await claimAll(fixture, mine, 1);
+  if (!attempt) throw new Error('nothing was claimed');
+  return { tenant, run_id, mine, attempt };
+}
+
+async function setBack(run_id: number): Promise<void> {
+  await fixture.rows("UPDATE carillon.outbound_call_runs SET lock_ts = lock_ts + interval '1 hour' WHERE run_id = $1", [
+    run_id,
+  ]);
+  await fixture.rows(
+    `UPDATE carillon.open_attempts SET intent_us = intent_us + 3600000000, deadline_us = deadline_us + 3600000000,
+       heard_us = heard_us + 3600000000, asked_us = CASE WHEN asked_us > 0 THEN asked_us + 3600000000 ELSE 0 END
+     WHERE run_id = $1`,
+    [run_id],
+  );
+}
+
+async function errandsOf(run_id: number) {
+  return (await findDue(fixture.db, fixture.limits)).filter((due) => due.run_id === run_id);
+}
+
+describe('a lease written before the clock was set back', () => {
+  it('is as good as none: its run is taken, and its worker’s claims and heartbeats are refused', async () => {
+    const { tenant, run_id, mine } = await oneAttempt(2);
+    await setBack(run_id);
+    expect(await heartbeat(fixture.db, [mine], 'worker-1', fixture.limits)).toEqual({ lost: [mine], failed: [] });
+    expect((await claimOnce(fixture, mine)).state).toBe('lost');
+    const heir = await inBusiness(fixture.db, tenant.business_id, (tx) => leaseRun(tx, run_id, 'heir', fixture.limits));
+    expect(heir).toMatchObject({ run_id, lease_epoch: mine.lease_epoch + 1 });
+  });
+
+  it('is found among all runs', async () => {
+    const { run_id } = await oneAttempt(2);
+    await setBack(run_id);
+    await leaseRuns(fixture.db, 'heir', 0, fixture.limits, fail);
+    expect(await readRow(fixture, run_id)).toMatchObject({ locked_by_worker: 'heir' });
+  });
+
+  it('of a worker that died then does not count it among the living, who share the runs', async () => {
+    await fixture.rows('DELETE FROM carillon.workers');
+    await fixture.rows("INSERT INTO carillon.workers (worker_id, seen_at) VALUES ('dead', now() + interval '1 hour')");
+    for (let run = 0; run < 2; run++) await startRun(fixture, await createTenant(fixture, { leads: 1 }));
+    const [due] = await fixture.rows<{ runs: number }>(
+      "SELECT count(*)::int AS runs FROM carillon.outbound_call_runs WHERE status IN ('pending', 'running')",
+    );
+    const { fair_share } = await leaseRuns(fixture.db, 'alone', 0, fixture.limits, fail);
+    expect(fair_share).toBe(due?.runs);
+  });
+});
+
+describe('an open attempt from before the clock was set back', () => {
+  it('becomes unknown though its deadline seems to lie ahead', async () => {
+    const { run_id } = await oneAttempt();
+    await setBack(run_id);
+    const due = await errandsOf(run_id);
+    expect(due).toMatchObject([{ errand: 'expire' }]);
+    expect(await expireDialing(fixture.db, due)).toBe(1);
+  });
+
+  it('is reconciled, polled and hung up though somebody seems to have asked just now', async () => {
+    const { run_id, attempt } = await oneAttempt();
+    const next = async () => {
+      await fixture.rows(
+        'UPDATE carillon.open_attempts SET asked_us = (extract(epoch FROM now()) * 1000000)::bigint WHERE run_id = $1',
+        [run_id],
+      );
+      await setBack(run_id);
+      const [due] = await errandsOf(run_id);
+      // The turn is there to be taken, once.
+      if (due) expect(await takeTurn(fixture.db, due, 60_000)).not.toBeNull();
+      if (due) expect(await takeTurn(fixture.db, due, 60_000)).toBeNull();
+      return due?.errand;
+    };
+    await record(fixture, attempt, { kind: 'unknown', cause: 'timeout' });
+    expect(await next()).toBe('reconcile');
+    await record(fixture, attempt, live('C1', 'in_call'));
+    expect(await next()).toBe('poll');
+    await fixture.rows("UPDATE carillon.open_attempts SET hang_up = 'run' WHERE run_id = $1", [run_id]);
+    expect(await next()).toBe('hang_up');
+  });
+
+  it('that nobody wants is hung up: a turn that seems to be taken in an hour is none', async () => {
+    const { tenant, attempt } = await oneAttempt();
+    await record(fixture, attempt, { kind: 'accepted', call_id: 'C1' });
+    await record(fixture, attempt, live('C2', 'ringing'));
+    await fixture.rows(
+      `UPDATE carillon.unwanted_calls SET asked_us = (extract(epoch FROM now()) * 1000000)::bigint + 3600000000
+       WHERE business_id = $1`,
+      [tenant.business_id],
+    );
+    const mine = (calls: { business_id: number }[]) => calls.filter((call) => call.business_id === tenant.business_id);
+    expect(mine(await takeUnwanted(fixture.db, fixture.limits))).toMatchObject([{ call_id: 'C2' }]);
+    expect(mine(await takeUnwanted(fixture.db, fixture.limits))).toEqual([]);
+  });
+});
+
+describe('a lane halted before the clock was set back', () => {
+  it('takes calls again: no halt reaches that far', async () => {
+    const { tenant, mine, attempt } = await oneAttempt(2);
+    await record(fixture, attempt, { kind: 'rejected', code: '20429', class: 'again' });
+    expect((await claimOnce(fixture, mine)).state).toBe('halted');
+    await fixture.rows(
+      'UPDATE carillon.lanes SET halted_until_us = halted_until_us + 3600000000 WHERE business_id = $1',
+      [tenant.business_id],
+    );
+    expect((await claimOnce(fixture, mine)).attempts).toHaveLength(1);
+  });
+});
