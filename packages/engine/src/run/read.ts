@@ -70,14 +70,17 @@ interface JobRow {
   updated_at: Date;
 }
 
+/** Look-ups by key for each job of a page, whatever the planner believes of the tables: see docs/adr/0003. */
 const JOB = `
   SELECT j.run_id, j.seq, j.lead_id, l.phone, l.name AS lead_name, r.status AS run_status, j.status, j.attempts,
          j.last_outcome, coalesce(s.reason, j.reason) AS reason, s.due_us, j.updated_at
   FROM carillon.outbound_call_jobs j
   JOIN carillon.outbound_call_runs r ON r.business_id = j.business_id AND r.run_id = j.run_id
-  JOIN carillon.leads l ON l.business_id = j.business_id AND l.lead_id = j.lead_id
-  LEFT JOIN carillon.job_schedule s
-    ON s.business_id = j.business_id AND s.run_id = j.run_id AND s.seq = j.seq AND j.status = 'waiting'
+  CROSS JOIN LATERAL (
+    SELECT phone, name FROM carillon.leads WHERE business_id = $1 AND lead_id = j.lead_id OFFSET 0) l
+  LEFT JOIN LATERAL (
+    SELECT due_us, reason FROM carillon.job_schedule
+    WHERE business_id = $1 AND run_id = $2 AND seq = j.seq AND j.status = 'waiting' OFFSET 0) s ON true
   WHERE j.business_id = $1 AND j.run_id = $2`;
 
 /** A run's jobs by number, optionally those that effectively are in one state. Throws `run_not_found`. */
