@@ -82,7 +82,9 @@ async function recordOpen(tx: Tx, run_id: RunId, items: EvidenceItem[], limits: 
   if (closed.length > 0 && !run) throw new Error(`open attempts without their run ${run_id}`);
   writeAttempts(tx, run_id, [...changed.values()]);
   if (run) await closeAttempts(tx, run, closed, now_us, limits);
-  const accepted = rows.find((row) => row.call_id === null && changed.get(row.seq)?.call_id);
+  // Whatever shows the call first: its answer, a callback on its way, or its end.
+  const after = new Map([...changed, ...closed.map(({ attempt }) => [attempt.seq, attempt] as const)]);
+  const accepted = rows.find((row) => row.call_id === null && after.get(row.seq)?.call_id);
   if (accepted) trustLane(tx, accepted.carrier_account_id);
   return { recorded, late };
 }

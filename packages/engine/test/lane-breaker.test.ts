@@ -1,0 +1,82 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { AttemptKey } from '../src/call/attempt.ts';
+import { getRun } from '../src/run/read.ts';
+import {
+  claimAll,
+  claimOnce,
+  createFixture,
+  createTenant,
+  ended,
+  type Fixture,
+  lease,
+  live,
+  record,
+  startRun,
+  type Tenant,
+} from './support/fixture.ts';
+
+let fixture: Fixture;
+beforeAll(async () => {
+  fixture = await createFixture();
+});
+afterAll(async () => await fixture.close());
+
+/** A lane that was refused once and whose halt is over, and the one attempt that probes it. */
+async function probe() {
+  const tenant = await createTenant(fixture, { leads: 3, lines: 2 });
+  const run_id = await startRun(fixture, tenant);
+  const mine = await lease(fixture, tenant, run_id);
+  const [refused, alsoOpen] = await claimAll(fixture, mine, 2);
+  if (!refused || !alsoOpen) throw new Error('two are wanted');
+  await record(fixture, alsoOpen, { kind: 'not_dialed', cause: 'stopped', unreachable: false });
+  await record(fixture, refused, { kind: 'rejected', code: '20429', class: 'again' });
+  await fixture.rows('UPDATE carillon.lanes SET halted_until_us = 1 WHERE business_id = $1', [tenant.business_id]);
+  const { attempts } = await claimOnce(fixture, mine);
+  expect(attempts).toHaveLength(1);
+  return { tenant, run_id, mine, attempt: attempts[0] as AttemptKey };
+}
+
+async function laneOf(tenant: Tenant) {
+  const [lane] = await fixture.rows(
+    'SELECT refusals_in_a_row, halted_reason, halted_until_us FROM carillon.lanes WHERE business_id = $1',
+    [tenant.business_id],
+  );
+  return lane;
+}
+
+const CLOSED = { refusals_in_a_row: 0, halted_reason: null, halted_until_us: null };
+
+describe('a lane that was refused', () => {
+  it('is trusted again after a call is accepted, and claims as many as it has lines', async () => {
+    const { tenant, mine, attempt } = await probe();
+    expect((await claimOnce(fixture, mine)).attempts).toEqual([]);
+    await record(fixture, attempt, { kind: 'accepted', call_id: 'C1' });
+    expect(await laneOf(tenant)).toEqual(CLOSED);
+    expect((await claimOnce(fixture, mine)).attempts).toHaveLength(1);
+  });
+
+  it('is trusted though a callback of the call comes before the answer that accepted it', async () => {
+    const { tenant, attempt } = await probe();
+    await record(fixture, attempt, live('C1', 'ringing'));
+    await record(fixture, attempt, { kind: 'accepted', call_id: 'C1' });
+    expect(await laneOf(tenant)).toEqual(CLOSED);
+  });
+
+  it('is trusted though the first that is heard of the call is its end', async () => {
+    const { tenant, attempt } = await probe();
+    await record(fixture, attempt, ended('C1', 'busy'));
+    expect(await record(fixture, attempt, { kind: 'accepted', call_id: 'C1' })).toBe('nothing');
+    expect(await laneOf(tenant)).toEqual(CLOSED);
+  });
+
+  it('is no longer what its run waits for once the halt is over, though no call was accepted yet', async () => {
+    const { tenant, run_id } = await probe();
+    expect(await laneOf(tenant)).toMatchObject({ halted_reason: '20429' });
+    expect((await getRun(fixture.db, tenant.business_id, run_id)).waiting_reason).toBeNull();
+    await fixture.rows(
+      'UPDATE carillon.lanes SET halted_until_us = (extract(epoch FROM now()) * 1000000)::bigint + 60000000 WHERE business_id = $1',
+      [tenant.business_id],
+    );
+    expect((await getRun(fixture.db, tenant.business_id, run_id)).waiting_reason).toContain('20429');
+  });
+});
