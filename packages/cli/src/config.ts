@@ -33,10 +33,13 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** Everything that is wrong with the configuration, at once. */
 export class ConfigError extends Error {
   readonly problems: readonly string[];
-  constructor(problems: readonly string[]) {
+  /** What is wrong with nothing, but may be why something else is: misspelt names. */
+  readonly warnings: readonly string[];
+  constructor(problems: readonly string[], warnings: readonly string[] = []) {
     super(`The configuration is not valid: ${problems.join('; ')}`);
     this.name = 'ConfigError';
     this.problems = problems;
+    this.warnings = warnings;
   }
 }
 
@@ -52,9 +55,9 @@ export interface Overrides {
  */
 export type Need = 'database' | 'owner' | 'secret' | 'public_url';
 
-/** Reads this process's environment. */
-export function loadConfig(overrides: Overrides, needs: readonly Need[]): { config: Config; warnings: string[] } {
-  return readConfig(process.env, overrides, needs);
+/** This process's environment: read here and nowhere else, and handed on from here. */
+export function environment(): Environment {
+  return process.env;
 }
 
 /** Throws ConfigError with every problem, what is missing for `needs` included. */
@@ -98,8 +101,9 @@ export function readConfig(
   };
   if (problems.length === 0) problems.push(...contradictions(config));
   problems.push(...missing(env, config.host, needs));
-  if (problems.length > 0) throw new ConfigError(problems);
-  return { config, warnings: unknownNames(env) };
+  const warnings = unknownNames(env);
+  if (problems.length > 0) throw new ConfigError(problems, warnings);
+  return { config, warnings };
 }
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
@@ -175,16 +179,11 @@ function editDistance(from: string, to: string): number {
 }
 
 /** Whether errors are shown with their stacks; asked also where the configuration itself is wrong. */
-export function debugging(): boolean {
-  return process.env[SETTINGS.log_level.name] === 'debug';
+export function debugging(env: Environment): boolean {
+  return env[SETTINGS.log_level.name] === 'debug';
 }
 
 /** A terminal that can't move its cursor. */
-export function dumbTerminal(): boolean {
-  return process.env.TERM === 'dumb';
-}
-
-/** A variable that the operator names on the command line, such as the one with a carrier's token in it. */
-export function environmentValue(name: string): string | undefined {
-  return process.env[name];
+export function dumbTerminal(env: Environment): boolean {
+  return env.TERM === 'dumb';
 }

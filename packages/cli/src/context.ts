@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { type Config, debugging, dumbTerminal, loadConfig, type Need } from './config.ts';
+import { type Config, debugging, dumbTerminal, type Environment, type Need, readConfig } from './config.ts';
 import { describeFailure } from './errors.ts';
 import { createOutput, type Output, type Stream } from './output.ts';
 
@@ -7,11 +7,14 @@ import { createOutput, type Output, type Stream } from './output.ts';
 export interface CommandContext {
   config: Config;
   output: Output;
+  /** For variables that the command line names; all others are in `config`. */
+  env: Environment;
 }
 
 export interface Io {
   stdout: Stream;
   stderr: Stream;
+  env: Environment;
 }
 
 /** The options that commands have in common. */
@@ -43,23 +46,24 @@ export function createRunner(io: Io, exit: { code: number }) {
       const options = command.opts<Options & CommonOptions>();
       // Commander hands over the arguments, then the options and the command itself.
       const args = given.slice(0, -2) as Args;
-      const output = createOutput({ ...io, json: options.json === true, dumb: dumbTerminal() });
+      const { stdout, stderr, env } = io;
+      const output = createOutput({ stdout, stderr, json: options.json === true, dumb: dumbTerminal(env) });
       try {
         const port = typeof options.port === 'string' ? options.port : undefined;
-        const { config, warnings } = loadConfig({ data: options.data, port }, needs);
+        const { config, warnings } = readConfig(env, { data: options.data, port }, needs);
         for (const warning of warnings) output.warn(`carillon: ${warning}`);
-        exit.code = (await work({ config, output }, options, ...args)) ?? 0;
+        exit.code = (await work({ config, output, env }, options, ...args)) ?? 0;
       } catch (error) {
-        exit.code = tellFailure(output, error);
+        exit.code = tellFailure(output, error, debugging(env));
       }
     });
 }
 
 /** Returns the exit code. */
-export function tellFailure(output: Pick<Output, 'warn'>, error: unknown): number {
+function tellFailure(output: Pick<Output, 'warn'>, error: unknown, with_stack: boolean): number {
   const { code, sentence, details, exit_code } = describeFailure(error);
   output.warn(`carillon: ${sentence.replace(/\.$/, '')} [${code}]`);
   for (const detail of details) output.warn(`  - ${detail}`);
-  if (debugging() && error instanceof Error) output.warn(error.stack ?? '');
+  if (with_stack && error instanceof Error) output.warn(error.stack ?? '');
   return exit_code;
 }

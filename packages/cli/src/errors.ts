@@ -46,11 +46,12 @@ function failure(code: string, sentence: string, exit_code: ExitCode = 1): Failu
   return { code, sentence, details: [], exit_code };
 }
 
-function describeConfigError({ problems }: ConfigError): Failure {
-  const [only, ...others] = problems;
+function describeConfigError({ problems, warnings }: ConfigError): Failure {
+  const details = [...problems, ...warnings];
+  const [only, ...others] = details;
   if (only !== undefined && others.length === 0) return failure('config_invalid', only, 2);
-  const sentence = `The configuration is wrong in ${problems.length} places`;
-  return { code: 'config_invalid', sentence, details: problems, exit_code: 2 };
+  const places = problems.length === 1 ? 'one place' : `${problems.length} places`;
+  return { code: 'config_invalid', sentence: `The configuration is wrong in ${places}`, details, exit_code: 2 };
 }
 
 const UNREACHABLE = new Set([

@@ -1,5 +1,9 @@
 #!/usr/bin/env node
-import { runProgram } from './program.ts';
+import { enableCompileCache } from 'node:module';
+
+// Half of what a short command costs is reading the program; Node remembers it from here on.
+enableCompileCache();
+const [{ runProgram }, { environment }] = await Promise.all([import('./program.ts'), import('./config.ts')]);
 
 const { stdout, stderr } = process;
 let unheard = false;
@@ -12,7 +16,7 @@ for (const stream of [stdout, stderr]) {
     unheard = true;
   });
 }
-const code = await runProgram(process.argv.slice(2), { stdout, stderr });
+const code = await runProgram(process.argv.slice(2), { stdout, stderr, env: environment() });
 // The command has ended and given back what it held. A connection that somebody forgot must not keep the process.
 await Promise.all([stdout, stderr].map((stream) => new Promise<void>((written) => stream.write('', () => written()))));
 process.exit(code);

@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { stripVTControlCharacters, styleText } from 'node:util';
 import type { WriteStream } from 'node:tty';
 import cliProgress from 'cli-progress';
@@ -152,10 +153,15 @@ export function counted(value: number, one: string, many = `${one}s`): string {
 
 /** `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`. */
 export function duration(ms: number): string {
-  const s = ms / 1_000;
-  if (s < 10) return `${s.toFixed(1)} s`;
-  if (s < 60) return `${Math.round(s)} s`;
-  const minutes = Math.floor(Math.round(s) / 60);
-  if (minutes < 60) return `${minutes} min ${Math.round(s) % 60} s`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  if (ms < 9_950) return `${(ms / 1_000).toFixed(1)} s`;
+  const s = Math.round(ms / 1_000);
+  if (s < 60) return `${s} s`;
+  if (s < 3_600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  return `${Math.floor(s / 3_600)} h ${Math.floor((s % 3_600) / 60)} min`;
+}
+
+/** A path as a person would type it here: relative when it is below the current directory. */
+export function shortPath(file: string): string {
+  const relative = path.relative('.', file);
+  return relative.startsWith('..') || path.isAbsolute(relative) ? path.resolve(file) : relative;
 }

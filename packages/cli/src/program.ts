@@ -1,6 +1,7 @@
 import { BusinessId, CarrierAccountId, CreateCarrierAccount, ROLES, RunId } from '@carillon/contract';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { z } from 'zod';
+import manifest from '../package.json' with { type: 'json' };
 import { collected, parsed } from './arguments.ts';
 import { accountCreateCommand, accountListCommand } from './commands/account.ts';
 import { apiCommand } from './commands/api.ts';
@@ -43,7 +44,7 @@ export async function runProgram(argv: readonly string[], io: Io): Promise<numbe
 function buildProgram(run: Runner, io: Io): Command {
   const program = new Command('carillon')
     .description('An outbound bulk-call queue on PostgreSQL: at most one call per lead.')
-    .version('0.1.0')
+    .version(manifest.version)
     .showSuggestionAfterError()
     .addHelpText('after', environmentHelp);
   // Commands inherit these two when they are made.

@@ -1,6 +1,5 @@
 import { type BusinessId, type CarrierAccount, CarillonError, CreateCarrierAccount } from '@carillon/contract';
 import { createCarrierAccount, listCarrierAccounts } from '@carillon/engine';
-import { environmentValue } from '../config.ts';
 import type { CommandContext } from '../context.ts';
 import { wrongUse } from '../errors.ts';
 import { openDrivers, secretOf, withDatabase } from '../installation.ts';
@@ -21,7 +20,7 @@ interface NewAccount {
 /** The secret comes from the environment, since a command line stands in histories and process lists. */
 export async function accountCreateCommand(context: CommandContext, options: NewAccount): Promise<void> {
   const { config, output } = context;
-  const auth_token = environmentValue(options.tokenEnv);
+  const auth_token = context.env[options.tokenEnv];
   if (!auth_token)
     throw wrongUse(
       'token_missing',

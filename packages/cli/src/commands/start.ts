@@ -35,7 +35,7 @@ import {
   whenReachable,
 } from '../installation.ts';
 import { createLogger, humanLine } from '../logger.ts';
-import { counted, table } from '../output.ts';
+import { counted, shortPath, table } from '../output.ts';
 import { splitOf } from '../run/outcomes.ts';
 import { watchRun } from '../run/watch.ts';
 import { aborted, listenForStop } from '../signals.ts';
@@ -64,7 +64,10 @@ export async function startCommand(context: CommandContext, options: StartOption
   const stop = listenForStop(systemClock, () => endAtOnce(held.installation));
   stop.signal.addEventListener('abort', () => output.say('Stopping … (a second Ctrl-C does not wait)'));
   await using cleanup = new AsyncDisposableStack();
-  cleanup.defer(() => stop.dispose());
+  cleanup.defer(() => {
+    if (stop.signal.aborted) output.say('Stopped. The next start goes on where this one was.');
+    stop.dispose();
+  });
   try {
     const installation = await openPrepared(context, cleanup, stop.signal);
     held.installation = installation;
@@ -193,7 +196,7 @@ async function listenSomewhere(
 
 function tellWhere({ config, output }: CommandContext, { demo, api, simulator }: Omit<Services, 'db'>): void {
   const link = (text: string) => output.paint('cyan', text);
-  const key = path.relative('.', stateFile(config.data_dir, config.database_url));
+  const key = shortPath(stateFile(config.data_dir, config.database_url));
   const rows = [
     ['  API', `${link(api.url)}  (what it can do: ${link(`${api.url}/docs`)})`],
     ['  API key', `"key" in ${key}, of business ${demo.state.business_id}`],
@@ -216,7 +219,11 @@ async function call(
   const { config, output } = context;
   const { db, demo } = services;
   const campaign = await openCampaign(db, demo, leads, { again: options.again === true, config, output, stop });
-  output.say(`${path.relative('.', leads.file)}: ${sumUp(campaign.report)}.`);
+  output.say(`${shortPath(leads.file)}: ${sumUp(campaign.report)}.`);
+  if (campaign.report.rejected > 0)
+    output.say(
+      output.paint('dim', `The rejected lines, with reasons: GET ${services.api.url}${campaign.report.rejected_url}`),
+    );
   if (campaign.standing === 'finished')
     output.say('This file was called before; here is what came of it. --again calls it once more.');
   if (campaign.standing === 'unfinished') output.say(`Going on with run ${campaign.run.run_id}.`);

@@ -21,20 +21,20 @@ export class LoginError extends Error {
  * business's runs would be open to the application). Throws LoginError; connection errors pass.
  */
 export async function checkLogin(db: Database): Promise<void> {
-  const discovery = await strengthOf(db.discovery, null);
-  const app = await strengthOf(db.app, discovery.login);
-  if (app.login === discovery.login)
-    throw new LoginError(
-      'login_too_strong',
-      `The application and discovery share the login ${app.login}; give each its own`,
-    );
-  for (const { login, strengths } of [app, discovery]) {
-    if (strengths.length > 0)
-      throw new LoginError(
-        'login_too_strong',
-        `The login ${login} ${strengths.join(' and ')}, with which it could see past row security; take that away, or use another login`,
-      );
-  }
+  // The application first: of one that is too strong the second login need not even exist.
+  const app = refuseStrength(await strengthOf(db.app, null));
+  const discovery = refuseStrength(await strengthOf(db.discovery, null));
+  if (app === discovery)
+    throw new LoginError('login_too_strong', `The application and discovery share the login ${app}; give each its own`);
+  refuseStrength(await strengthOf(db.app, discovery));
+}
+
+function refuseStrength({ login, strengths }: { login: string; strengths: string[] }): string {
+  if (strengths.length === 0) return login;
+  throw new LoginError(
+    'login_too_strong',
+    `The login ${login} ${strengths.join(' and ')}, with which it could see past row security; take that away, or use another login`,
+  );
 }
 
 async function strengthOf(pool: pg.Pool, discovery: string | null): Promise<{ login: string; strengths: string[] }> {
@@ -72,13 +72,13 @@ async function strengthOf(pool: pg.Pool, discovery: string | null): Promise<{ lo
  * the MigrateErrors `database_newer`, `migration_changed` and the like; connection errors pass.
  */
 export async function checkSchema(db: Database, directory = MIGRATIONS_DIRECTORY): Promise<void> {
-  const pending = planMigrations(await readMigrations(directory), await readHistory(db));
-  const [first] = pending;
-  if (first)
-    throw new LoginError(
-      'schema_older',
-      `The database is older than this Carillon: ${pending.length} migrations are missing, the first is ${first.name}; run "carillon migrate"`,
-    );
+  const [first, ...others] = planMigrations(await readMigrations(directory), await readHistory(db));
+  if (!first) return;
+  const more = others.length === 0 ? '' : ` and ${others.length} more`;
+  throw new LoginError(
+    'schema_older',
+    `The database is older than this Carillon: it lacks migration ${first.name}${more}; run "carillon migrate"`,
+  );
 }
 
 async function readHistory(db: Database): Promise<HistoryRow[]> {
