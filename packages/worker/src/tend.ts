@@ -184,7 +184,7 @@ async function reconcile(
     const [call, other] = listed.calls.filter(({ call_id }) => !bound.has(call_id));
     if (call && !other) return settled(seen, attempt, { kind: 'call', call });
     const provable = !call && capabilities.effect_delay_ms !== null;
-    if (provable && past_deadline_ms > grace_ms && waited_ms > grace_ms)
+    if (provable && past_deadline_ms > grace_ms && waited_ms > own_ms)
       return settled(seen, attempt, { kind: 'absent' });
     if (other) context.log.error({ run_id: attempt.run_id, seq: attempt.seq }, 'two calls fit one unknown attempt');
   } else context.log.warn({ cause: listed.cause }, 'the carrier did not list its calls');

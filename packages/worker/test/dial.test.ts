@@ -1,0 +1,44 @@
+import { systemClock } from '@carillon/engine';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { dial } from '../src/dial.ts';
+import { createPacer } from '../src/pacer.ts';
+import { createSignal } from '../src/waiting.ts';
+import { createInstallation, type Installation } from './support/installation.ts';
+import { claimed, contextOf, jobStatus, leased } from './support/tending.ts';
+
+let here: Installation;
+beforeEach(async () => (here = await createInstallation({ limits: { dial_deadline_ms: 60_000, gather_ms: 1 } })));
+afterEach(async () => await here.close());
+
+/** Dials one lead with a driver that throws before or after it asked for leave to send the body. */
+async function dialWith(driver: 'throws before the gate' | 'throws behind the gate') {
+  const mine = await leased(here, await here.business({ leads: 1 }));
+  const [attempt] = await claimed(here, mine);
+  let bodies = 0;
+  const context = contextOf(here, {
+    place: async (_request, gate) => {
+      if (driver === 'throws before the gate') throw new TypeError('no URL');
+      await gate.pace();
+      if (gate.mayStart()) bodies++;
+      throw new TypeError('reading the answer failed');
+    },
+  });
+  await dial(context, createPacer(systemClock), createSignal(), attempt);
+  return { run_id: mine.run_id, bodies };
+}
+
+describe('a driver that throws', () => {
+  it('once the body may have gone leaves the attempt unknown: it is never sent again', async () => {
+    const { run_id, bodies } = await dialWith('throws behind the gate');
+    expect(bodies).toBe(1);
+    expect(await here.rows('SELECT state FROM carillon.open_attempts')).toEqual([{ state: 'unknown' }]);
+    expect(await jobStatus(here, run_id)).toBe('in_progress');
+  });
+
+  it('before that has certainly asked for nothing: the lead waits, and the lane pauses', async () => {
+    const { run_id } = await dialWith('throws before the gate');
+    expect(await here.rows('SELECT outcome FROM carillon.attempts')).toEqual([{ outcome: 'not_dialed' }]);
+    expect(await jobStatus(here, run_id)).toBe('waiting');
+    expect(await here.rows('SELECT refusals_in_a_row FROM carillon.lanes')).toEqual([{ refusals_in_a_row: 1 }]);
+  });
+});
