@@ -68,6 +68,11 @@ export const ERRORS = {
     en: 'The business has several carrier accounts; name one as carrier_account_id',
     he: 'לעסק יש כמה חשבונות ספק; יש לבחור אחד ב-carrier_account_id',
   },
+  from_number_taken: {
+    http: 409,
+    en: 'Carrier account {carrier_account_id} calls from {from_number} already; use that account, or give another number',
+    he: 'חשבון ספק {carrier_account_id} כבר מתקשר מהמספר {from_number}; יש להשתמש בחשבון ההוא או לתת מספר אחר',
+  },
   unknown_driver: {
     http: 422,
     en: 'No carrier driver is called "{driver}"; known: {known}',

@@ -42,7 +42,10 @@ beforeAll(async () => {
 });
 afterAll(async () => await fixture.close());
 
-const create = () => createCarrierAccount(fixture.db, ours, input, secret);
+let created = 0;
+/** Each under an account of its own at the carrier, if not told which. */
+const create = (account_sid = `AC-own-${++created}`) =>
+  createCarrierAccount(fixture.db, ours, { ...input, account_sid }, secret);
 const find = async (carrier_account_id: number) =>
   (await listCarrierAccounts(fixture.db, ours, { limit: 1_000 })).items.find(
     (account) => account.carrier_account_id === carrier_account_id,
@@ -50,7 +53,7 @@ const find = async (carrier_account_id: number) =>
 
 describe('a carrier account', () => {
   it('comes with its lane, is shown without its secret, and is kept with it sealed', async () => {
-    const account = await create();
+    const account = await create('AC1');
     expect(account).toEqual({ ...shown, carrier_account_id: expect.any(Number) });
     expect(await find(account.carrier_account_id)).toEqual(account);
     const [row] = await fixture.rows<{ auth_token_sealed: Buffer }>(
@@ -82,18 +85,42 @@ describe('a carrier account', () => {
 
   it('is not made without its lane, nor for a business that does not exist', async () => {
     const before = await fixture.rows('SELECT count(*) FROM carillon.carrier_accounts');
-    const bad = { ...input, calls_per_second: 1e9 };
+    const bad = { ...input, account_sid: 'AC-bad', calls_per_second: 1e9 };
     await expect(createCarrierAccount(fixture.db, ours, bad, secret)).rejects.toThrow(/calls_per_second|aborted/);
     const nobody = createCarrierAccount(fixture.db, BusinessId.parse(987_654), input, secret);
     await expect(nobody).rejects.toMatchObject({ code: 'invalid_request' });
     expect(await fixture.rows('SELECT count(*) FROM carillon.carrier_accounts')).toEqual(before);
   });
 
+  it('has its numbers to itself: the same carrier account can’t be entered with one of them again', async () => {
+    const first = await create('AC-twice');
+    const again = (changes: Partial<typeof input>) =>
+      createCarrierAccount(fixture.db, ours, { ...input, account_sid: 'AC-twice', ...changes }, secret);
+    // However many slashes the address ends with.
+    const one = { base_url: `${shown.base_url}/`, from_numbers: ['+97231110009', '+97231110001'] };
+    await expect(again(one)).rejects.toMatchObject({
+      code: 'from_number_taken',
+      details: { from_number: '+97231110001', carrier_account_id: first.carrier_account_id },
+    });
+    await expect(again({ from_numbers: ['+97231110009'] })).resolves.toMatchObject({ account_sid: 'AC-twice' });
+    await expect(again({ base_url: 'http://127.0.0.1:4011' })).resolves.toMatchObject({ account_sid: 'AC-twice' });
+    await expect(create('AC-another')).resolves.toMatchObject({ from_numbers: input.from_numbers });
+  });
+
+  it('has them to itself also when it is created many times at once', async () => {
+    const results = await Promise.allSettled(Array.from({ length: 6 }, () => create('AC-at-once')));
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+    const [refused] = results.filter((result) => result.status === 'rejected');
+    expect(refused?.reason).toMatchObject({ code: 'from_number_taken' });
+  });
+
   it('is listed in pages', async () => {
     const { business_id } = await createBusiness(fixture.db, { name: 'many' });
     const made: number[] = [];
-    for (let n = 0; n < 5; n++)
-      made.push((await createCarrierAccount(fixture.db, business_id, input, secret)).carrier_account_id);
+    for (let n = 0; n < 5; n++) {
+      const own = { ...input, account_sid: `AC${n}` };
+      made.push((await createCarrierAccount(fixture.db, business_id, own, secret)).carrier_account_id);
+    }
     const seen: number[] = [];
     let after: number | undefined;
     do {

@@ -10,7 +10,7 @@ import { openSecret, sealSecret } from './secrets.ts';
 /**
  * Creates a carrier account and its lane, both or neither. The secret is kept sealed under `secret_key` (32 bytes) and
  * never shown again. Whether the driver is known is for the caller to check: the engine knows no drivers. Throws
- * `invalid_request` for a business that does not exist.
+ * `invalid_request` for a business that does not exist, and `from_number_taken`.
  */
 export async function createCarrierAccount(
   db: Database,
@@ -21,8 +21,10 @@ export async function createCarrierAccount(
   // The id comes first: the sealed secret is bound to it.
   const carrier_account_id = await reserveId(db);
   const sealed = sealSecret(secret_key, business_id, carrier_account_id, input.auth_token);
+  const base_url = input.base_url.replace(/\/+$/, '');
   return await inBusiness(db, business_id, async (tx) => {
     await readBusiness(tx);
+    await refuseTakenNumbers(tx, { ...input, base_url });
     tx.send(
       `INSERT INTO carillon.carrier_accounts (business_id, carrier_account_id, name, driver, base_url, account_sid,
          auth_token_sealed, from_numbers)
@@ -32,7 +34,7 @@ export async function createCarrierAccount(
         carrier_account_id,
         input.name,
         input.driver,
-        input.base_url.replace(/\/+$/, ''),
+        base_url,
         input.account_sid,
         sealed,
         input.from_numbers,
@@ -49,6 +51,23 @@ export async function createCarrierAccount(
     if (!account) throw new Error('a carrier account was inserted and is not there');
     return account;
   });
+}
+
+/**
+ * A call whose answer was lost is looked for in its carrier account's list by its two numbers. Were one account at the
+ * carrier entered twice with the same number, an attempt of the one could be taken for a call of the other.
+ */
+async function refuseTakenNumbers(tx: Tx, input: CreateCarrierAccount): Promise<void> {
+  // Of two that are created at once, the second reads after the first has committed.
+  await tx.query('SELECT 1 FROM carillon.businesses WHERE business_id = $1 FOR NO KEY UPDATE', [tx.business_id]);
+  const [other] = await tx.query<{ carrier_account_id: number; from_numbers: string[] }>(
+    `SELECT carrier_account_id, from_numbers FROM carillon.carrier_accounts
+     WHERE business_id = $1 AND base_url = $2 AND account_sid = $3 AND from_numbers && $4 LIMIT 1`,
+    [tx.business_id, input.base_url, input.account_sid, input.from_numbers],
+  );
+  if (!other) return;
+  const from_number = input.from_numbers.find((number) => other.from_numbers.includes(number));
+  throw new CarillonError('from_number_taken', { from_number, carrier_account_id: other.carrier_account_id });
 }
 
 /** The business's carrier accounts with their lanes, oldest first, without their secrets. */
