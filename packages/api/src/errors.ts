@@ -97,7 +97,8 @@ const OUT_OF_REACH = new Set([
 /** Classes 08 and 57P: connections and shutdowns; too many connections; a lock or a statement that took too long. */
 const PUT_OFF = /^(08...|57P..|53300|55P03|57014|25P03)$/;
 /** What the client library says without a code. */
-const BROKEN = /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection)/;
+const BROKEN =
+  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection|Query read timeout)/;
 
 /** An error of the way to the database or of its start and end, not of what was asked of it. */
 export function isDatabaseOutOfReach(error: unknown): boolean {

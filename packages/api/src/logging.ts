@@ -75,12 +75,13 @@ export function routeOf(request: FastifyRequest): string {
 }
 
 const IDS_IN_BODIES = ['run_id', 'list_id', 'carrier_account_id'];
+/** A token is longer. */
 const LIKE_AN_ID = /^[A-Za-z0-9-]{1,20}$/;
 
 /** The ids that a request names, for the trail of who tried to see what. Never a token or a lead's data. */
 export function idsOf(request: FastifyRequest): Record<string, string> {
   const body = fieldsOf(request.body).filter(([name]) => IDS_IN_BODIES.includes(name));
-  const named = [...fieldsOf(request.params), ...body].filter(([name]) => name !== 'token');
+  const named = [...fieldsOf(request.params), ...body];
   return Object.fromEntries(
     named.map(([name, value]) => [name, LIKE_AN_ID.test(String(value)) ? String(value) : '[redacted]']),
   );

@@ -93,7 +93,7 @@ function createApp(log: Logger, limits: ApiLimits): ZodApp {
   const app = Fastify({
     loggerInstance: log as FastifyBaseLogger,
     // Requests are logged by route, in logging.ts: their addresses carry tokens.
-    logController: new LogController({ disableRequestLogging: true }),
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     genReqId: () => randomUUID(),
     requestIdHeader: false,
     bodyLimit: limits.body_bytes,
@@ -140,8 +140,9 @@ function createContext(app: ZodApp, options: ApiOptions, api_limits: ApiLimits):
   app.addHook('onClose', async () => {
     clearTimeout(patience);
     await atMost(api_limits.close_wait_ms, gatherer.drained());
+    gatherer.close();
     await atMost(api_limits.close_wait_ms, waker.close());
-    await wakes.close();
+    wakes.close();
   });
   const public_url = options.public_url?.replace(/\/+$/, '');
   return {

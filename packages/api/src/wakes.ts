@@ -5,7 +5,7 @@ import { listenForWakes } from '@carillon/engine';
 export interface Wakes {
   /** Returns a function that ends the watching. */
   watch(business_id: BusinessId, onWake: () => void): () => void;
-  close(): Promise<void>;
+  close(): void;
 }
 
 export function createWakes(app_url: string): Wakes {

@@ -146,7 +146,7 @@ it('a fault of ours is logged with its request id, and tells nothing outside', a
     expect(json).toEqual({ error: expect.any(String), code: 'internal', request_id: expect.any(String) });
     expect(text).not.toMatch(/secret words|INSERT|carillon\.|at .*\.ts/);
     const line = fixture.logs.find((one) => one.level === 50);
-    expect(line).toMatchObject({ reqId: json.request_id, error: { message: 'secret words', code: '22000' } });
+    expect(line).toMatchObject({ request_id: json.request_id, error: { message: 'secret words', code: '22000' } });
     expect(JSON.stringify(fixture.logs)).not.toContain('972501112233');
   } finally {
     await fixture.rows('DROP TRIGGER fail ON carillon.lists');
@@ -188,20 +188,23 @@ describe('a database out of reach', () => {
   it('in the middle of a request is a 503 as well, and the next request works', async () => {
     const run = await startRun(fixture, caller, { answer: { say: 'x', language: 'en-US' } });
     const holder = await holdRun(run.run_id);
-    const pausing = fixture.ask(caller.admin, 'POST', `/api/outbound/runs/${run.run_id}/pause`);
-    await until(
-      async () =>
-        (
-          await fixture.rows(
-            `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    try {
+      const pausing = fixture.ask(caller.admin, 'POST', `/api/outbound/runs/${run.run_id}/pause`);
+      await until(
+        async () =>
+          (
+            await fixture.rows(
+              `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
              WHERE datname = current_database() AND usename = $1 AND wait_event_type = 'Lock'`,
-            [fixture.logins.app],
-          )
-        ).length > 0,
-      { deadline_ms: 10_000 },
-    );
-    expect(await pausing).toMatchObject({ status: 503, json: { code: 'database_unavailable' } });
-    await holder.release();
+              [fixture.logins.app],
+            )
+          ).length > 0,
+        { deadline_ms: 10_000 },
+      );
+      expect(await pausing).toMatchObject({ status: 503, json: { code: 'database_unavailable' } });
+    } finally {
+      await holder.release();
+    }
     expect((await fixture.ask(caller.admin, 'POST', `/api/outbound/runs/${run.run_id}/pause`)).status).toBe(200);
   });
 });
@@ -247,6 +250,8 @@ describe('a callback that can not be committed in time', () => {
       expect((await patient.ask(null, 'POST', path, request)).status).toBe(204);
       const { text } = await patient.ask(null, 'GET', '/metrics');
       expect(text).toContain('carillon_webhooks_put_off_total 2');
+      expect(text).toContain('carillon_evidence_total{phase="ended",recorded="applied"} 1');
+      expect(text).toContain('carillon_evidence_total{phase="ended",recorded="nothing"} 1');
     } finally {
       fixture = outer;
       caller = outer_caller;

@@ -214,7 +214,7 @@ describe('bounds', () => {
 
 describe('the end of the process', () => {
   it('ends every stream, and does not wait for their clients', async () => {
-    const closing = await createFixture();
+    const closing = await createFixture({ api_limits: { close_wait_ms: 60_000 } });
     const at = await listen(closing.app);
     const someone = await createCaller(closing);
     const run = await startRun(closing, someone);

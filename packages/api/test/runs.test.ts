@@ -187,6 +187,14 @@ describe('jobs', () => {
     expect(one.text).not.toContain(attempt?.token);
   });
 
+  it('finds no job of one run under another', async () => {
+    const [one, two] = [await startRun(fixture, caller), await startRun(fixture, caller)];
+    const jobs = (run: number, job: number) => `/api/outbound/runs/${run}/jobs/${job}-1`;
+    expect((await fixture.ask(caller.agent, 'GET', jobs(one.run_id, one.run_id))).status).toBe(200);
+    const crossed = await fixture.ask(caller.agent, 'GET', jobs(one.run_id, two.run_id));
+    expect(crossed).toMatchObject({ status: 404, json: { code: 'job_not_found' } });
+  });
+
   it('cancels one by its id, and answers with it', async () => {
     const run = await startRun(fixture, caller);
     const { status, json } = await fixture.ask(caller.admin, 'POST', `/api/outbound_calls/jobs/${run.run_id}-2/cancel`);

@@ -1,3 +1,4 @@
+import { createCarrierDrivers } from '@carillon/carriers';
 import type { ClaimedAttempt } from '@carillon/engine';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -16,7 +17,10 @@ import {
 
 let fixture: Fixture;
 beforeAll(async () => {
-  fixture = await createFixture();
+  const drivers = new Map(createCarrierDrivers());
+  const twilio = drivers.get('twilio');
+  if (twilio) drivers.set('twin', { ...twilio, name: 'twin' });
+  fixture = await createFixture({ drivers });
 });
 afterAll(async () => await fixture.close());
 
@@ -127,6 +131,13 @@ describe('a status callback', () => {
     expect((await post(foreign_business, signed(foreign_business, form))).status).toBe(204);
     expect(await jobOf(attempt)).toEqual({ status: 'in_progress', attempts: 1 });
     expect(await laneOf(other)).toMatchObject({ halted_reason: expect.any(String), halted_until_us: null });
+  });
+
+  it("is believed only under the driver of its account, whoever else's signatures look the same", async () => {
+    const { attempt } = await callInTheAir();
+    const path = callbackPath('status', attempt).replace('/twilio/', '/twin/');
+    expect((await post(path, signed(path, statusForm('CA1', 'completed')))).status).toBe(403);
+    expect(await jobOf(attempt)).toEqual({ status: 'in_progress', attempts: 1 });
   });
 
   it('for an attempt that the database does not know halts the lane until a person resumes it', async () => {

@@ -217,7 +217,7 @@ function eventsRoute(app: ZodApp, context: ApiContext): void {
       // and costs no memory.
       const stream = Readable.from(events, { objectMode: false, highWaterMark: 1 });
       closing.addEventListener('abort', bell.close, { once: true });
-      if (closing.aborted) bell.close();
+      if (closing.aborted || reply.raw.destroyed) bell.close();
       // A client that leaves must wake the generator: asleep, it can't be ended, and would keep its seat.
       reply.raw.once('close', bell.close);
       stream.once('close', () => {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type BusinessId, callbackUrls, RunId, type Run } from '@carillon/contract';
+import { type BusinessId, callbackUrls, type Run } from '@carillon/contract';
 import { createCarrierDrivers } from '@carillon/carriers';
 import {
   type ClaimedAttempt,
@@ -133,7 +133,9 @@ export async function startRun(fixture: Fixture, caller: Caller, body: Json = {}
 
 /** What a worker does: leases the run and commits attempts, at least one. */
 export async function claimAttempts(fixture: Fixture, run_id: number): Promise<ClaimedAttempt[]> {
-  const { taken } = await leaseRuns(fixture.db, 'worker-1', 0, fixture.limits);
+  const { taken } = await leaseRuns(fixture.db, 'worker-1', 0, fixture.limits, (error) => {
+    throw error;
+  });
   const lease = taken.find((one) => one.run_id === run_id);
   if (!lease) throw new Error('the run was not leased');
   const { attempts } = await claim(fixture.db, lease, 'worker-1', systemClock, fixture.limits);
@@ -161,8 +163,6 @@ export function signed(path: string, form: Record<string, string>, auth_token = 
 export function statusForm(CallSid: string, CallStatus: string, more: Record<string, string> = {}) {
   return { AccountSid: 'AC1', CallSid, CallStatus, From: '+97231110000', To: '+972501000000', ...more };
 }
-
-export const runIdOf = (run: Run) => RunId.parse(run.run_id);
 
 /** Lines that somebody should look at, of one kind. */
 export function securityLines(fixture: Fixture, kind: string) {
