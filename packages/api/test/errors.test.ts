@@ -118,6 +118,16 @@ it('names the drivers that there are when one is asked for that is not', async (
   expect(json).toMatchObject({ code: 'unknown_driver', details: { driver: 'pigeon', known: 'twilio' } });
 });
 
+it('refuses a number that another entry of the same account at the carrier has', async () => {
+  const payload = accountBody();
+  const first = await fixture.ask(caller.owner, 'POST', '/api/carrier_accounts', { payload });
+  const second = await fixture.ask(caller.owner, 'POST', '/api/carrier_accounts', { payload });
+  expect(second).toMatchObject({
+    status: 409,
+    json: { code: 'from_number_taken', details: { carrier_account_id: first.json.carrier_account_id } },
+  });
+});
+
 it("never shows an account's secret again, and keeps it sealed", async () => {
   const made = await fixture.ask(caller.owner, 'POST', '/api/carrier_accounts', { payload: accountBody() });
   const listed = await fixture.ask(caller.owner, 'GET', '/api/carrier_accounts');

@@ -2,7 +2,7 @@ import { createCarrierDrivers } from '@carillon/carriers';
 import type { ClaimedAttempt } from '@carillon/engine';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
-  AUTH_TOKEN,
+  accountBody,
   type Caller,
   callbackPath,
   claimAttempts,
@@ -244,15 +244,7 @@ describe('an answered call', () => {
   it('through another account of the business is hung up', async () => {
     const { caller, attempt } = await callInTheAir();
     const second = await fixture.ask(caller.owner, 'POST', '/api/carrier_accounts', {
-      payload: {
-        name: 'second',
-        base_url: 'http://127.0.0.1:1',
-        account_sid: 'AC2',
-        auth_token: AUTH_TOKEN,
-        from_numbers: ['+97231110001'],
-        concurrency_limit: 1,
-        calls_per_second: 1,
-      },
+      payload: accountBody({ name: 'second' }),
     });
     expect((await answer(attempt, Number(second.json.carrier_account_id))).text).toContain('<Hangup/>');
   });

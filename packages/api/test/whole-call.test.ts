@@ -47,7 +47,7 @@ const OPEN_GATE = { pace: async () => {}, mayStart: () => true };
 it('a call that the carrier takes ends its run by nothing but the callbacks', async () => {
   const caller = await createCaller(fixture, 1);
   const account = await fixture.ask(caller.owner, 'POST', '/api/carrier_accounts', {
-    payload: accountBody({ base_url: sim.url }),
+    payload: accountBody({ base_url: sim.url, account_sid: 'AC1' }),
   });
   const carrier_account_id = Number(account.json.carrier_account_id);
   const run = await startRun(fixture, caller, {

@@ -28,7 +28,7 @@ export function carrierAccountRoutes(app: ZodApp, context: ApiContext): void {
       summary: 'Add a carrier account',
       description: '`driver` is `twilio` for all that speak its API. The secret is kept sealed and never shown again.',
       body: CreateCarrierAccount,
-      response: { 201: CarrierAccount, ...failures('unknown_driver', 'invalid_request') },
+      response: { 201: CarrierAccount, ...failures('unknown_driver', 'from_number_taken', 'invalid_request') },
     },
     async handler(request, reply) {
       const { driver } = request.body;

@@ -104,11 +104,15 @@ export async function createCaller(fixture: Fixture, leads = 3, language: 'en' |
 }
 export type Caller = Awaited<ReturnType<typeof createCaller>>;
 
+let accounts = 0;
+
+/** An account at the carrier that no other test has. */
 export function accountBody(more: Json = {}) {
+  accounts++;
   return {
     name: 'Main line',
     base_url: 'http://127.0.0.1:1',
-    account_sid: 'AC1',
+    account_sid: `AC${accounts}`,
     auth_token: AUTH_TOKEN,
     from_numbers: ['+97231110000'],
     concurrency_limit: 100,
