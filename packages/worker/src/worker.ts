@@ -52,6 +52,7 @@ interface Held {
 }
 
 const STOP_WAIT_MS = 5_000;
+const LOOK_PAUSE_MS = 100;
 
 /**
  * One worker: lease → claim → dial → settle → reconcile → reclaim.
@@ -73,7 +74,14 @@ export function startWorker(options: WorkerOptions): Worker {
   const stopped = createStop();
   const lookForRuns = createSignal();
   const beatSoon = createSignal();
-  const pulse = openDatabase({ app_url: options.app_url, pool_connections: 2, application_name: 'carillon heartbeat' });
+  // Heartbeats have connections of their own, and more of them than there can be claims that hold a run's lock while
+  // they wait for a lane's: neither may keep a heartbeat waiting.
+  const pulse = openDatabase({
+    app_url: options.app_url,
+    pool_connections: db.app.options.max + 2,
+    application_name: 'carillon heartbeat',
+  });
+  const beating = new Set<BusinessId>();
   const lanes = createQueues();
   const context: WorkerContext = {
     db,
@@ -93,6 +101,8 @@ export function startWorker(options: WorkerOptions): Worker {
     for (const fresh of taken) hold(fresh);
     const excess = [...held.values()].slice(Math.max(1, fair_share));
     for (const { lease: mine } of excess) await letGo(mine);
+    // Every settlement wakes; looking for runs more often than this would find nothing and cost more than the calls.
+    await stopped.signal.wait(LOOK_PAUSE_MS);
   }
 
   // claim → dial: one loop for each run held, until it is lost.
@@ -129,13 +139,24 @@ export function startWorker(options: WorkerOptions): Worker {
     lookForRuns.notify();
   });
 
-  // On connections of its own: claims that wait for a lane's lock must not keep a heartbeat waiting for the pool.
+  // Nobody waits for another business's: a run whose lock is held for long must not cost the others their leases.
   async function beat(): Promise<void> {
     const leases = [...held.values()].map(({ lease: mine }) => mine);
+    for (const [business_id, mine] of Map.groupBy(leases, (one) => one.business_id))
+      if (!beating.has(business_id)) {
+        beating.add(business_id);
+        void renew(mine).finally(() => beating.delete(business_id));
+      }
+  }
+
+  async function renew(leases: Lease[]): Promise<void> {
     const { lost, failed } = await heartbeat(pulse, leases, worker_id, limits);
     for (const mine of lost) drop(mine);
     for (const { error } of failed) log.warn({ err: error }, 'a lease was not renewed; trying again');
-    if (failed.length > 0) beatSoon.notify();
+    if (failed.length === 0) return;
+    // Soon, but not at once: a database that refuses connections does so in no time.
+    await stopped.signal.wait(limits.lease_ttl_ms / 10);
+    beatSoon.notify();
   }
 
   async function sweep(): Promise<void> {

@@ -122,12 +122,13 @@ const FORGET_WORKERS_AFTER = '1 hour';
 
 /** Says that this worker lives, at most ten times a TTL. Returns how many do, itself included. */
 async function markAlive(db: Database, worker_id: string, limits: Limits): Promise<number> {
-  await db.app.query(
+  const shown = await db.app.query(
     `INSERT INTO carillon.workers AS w (worker_id) VALUES ($1) ON CONFLICT (worker_id) DO UPDATE SET seen_at = now()
      WHERE w.seen_at NOT BETWEEN now() - $2 * interval '1 ms' AND now() + interval '2 s'`,
     [worker_id, limits.lease_ttl_ms / 10],
   );
-  await db.app.query('DELETE FROM carillon.workers WHERE seen_at < now() - $1::interval', [FORGET_WORKERS_AFTER]);
+  if (shown.rowCount)
+    await db.app.query('DELETE FROM carillon.workers WHERE seen_at < now() - $1::interval', [FORGET_WORKERS_AFTER]);
   const alive = await db.app.query<{ workers: number }>(
     `SELECT count(*) AS workers FROM carillon.workers
      WHERE seen_at BETWEEN now() - $1 * interval '1 ms' AND now() + interval '2 s'`,
