@@ -70,6 +70,9 @@ describe('the view of a run', () => {
     const view = createRunView(plain);
     view.observe(runOf({ cursor_position: 999 }), new Map(), 0);
     expect(view.frame().figures).toBe('999/1,000  99 %');
+    // 0.57 × 100 is a little less than 57.
+    view.observe(runOf({ cursor_position: 57, total_leads: 100 }), new Map(), 1);
+    expect(view.frame().figures).toBe('57/100  57 %');
   });
 
   it('forgets how fast it was some time ago', () => {

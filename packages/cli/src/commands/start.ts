@@ -15,6 +15,7 @@ import {
   openLeads,
   readJobs,
 } from '../demo/campaign.ts';
+import { keepDatabase } from '../demo/keep-database.ts';
 import { readLedger } from '../demo/ledger.ts';
 import { chooseSimulatorPort, type Simulator, startSimulator } from '../demo/simulator.ts';
 import { stateFile } from '../demo/state.ts';
@@ -73,7 +74,7 @@ export async function startCommand(context: CommandContext, options: StartOption
     held.installation = installation;
     stop.signal.throwIfAborted();
     const services = await startServices(context, installation, cleanup, stop.signal);
-    return await Promise.race([services.simulator.failed, call(context, services, leads, options, stop.signal)]);
+    return await Promise.race([services.failed, call(context, services, leads, options, stop.signal)]);
   } catch (error) {
     if (!stop.signal.aborted || !isAbort(error)) throw error;
     return options.exit ? 1 : 0;
@@ -121,6 +122,8 @@ interface Services {
   demo: Demo;
   api: Api;
   simulator: Simulator;
+  /** Rejects when a part has ended that can't be started again; never resolves. */
+  failed: Promise<never>;
 }
 
 async function startServices(
@@ -134,6 +137,12 @@ async function startServices(
   cleanup.defer(() => db.close());
   await whenReachable(output, stop, () => checkDatabase(db));
   stop.throwIfAborted();
+  const failures: Promise<never>[] = [];
+  if (installation.embedded) {
+    const keeper = keepDatabase(db, config.data_dir, installation.app_url, output);
+    cleanup.defer(keeper.stop);
+    failures.push(keeper.failed);
+  }
   const secret = secretOf(installation);
   const demo = await openDemo(db, stateFile(config.data_dir, config.database_url));
   const log = createLogger(config.log_level ?? 'warn', (line) =>
@@ -161,7 +170,7 @@ async function startServices(
   const worker = startWorker({ ...shared, public_url: config.public_url ?? api.url, clock: systemClock });
   cleanup.defer(() => worker.stop());
   tellWhere(context, { demo, api, simulator });
-  return { db, demo, api, simulator };
+  return { db, demo, api, simulator, failed: Promise.race([simulator.failed, ...failures]) };
 }
 
 const PORTS_TRIED = 10;
@@ -194,7 +203,10 @@ async function listenSomewhere(
   throw new CliError('port_in_use', 'No port is free; choose one with --port');
 }
 
-function tellWhere({ config, output }: CommandContext, { demo, api, simulator }: Omit<Services, 'db'>): void {
+function tellWhere(
+  { config, output }: CommandContext,
+  { demo, api, simulator }: Pick<Services, 'demo' | 'api' | 'simulator'>,
+): void {
   const link = (text: string) => output.paint('cyan', text);
   const key = shortPath(stateFile(config.data_dir, config.database_url));
   const rows = [

@@ -94,7 +94,7 @@ function doneOf(run: Run): string {
 
 /** Rounded down: 100 % is said of a run that is done, and of no other. */
 function percentOf(run: Run): string {
-  return `${Math.floor(progressOf(run) * 100)} %`;
+  return `${run.total_leads === 0 ? 0 : Math.floor((run.cursor_position * 100) / run.total_leads)} %`;
 }
 
 function perSecond(rate: number): string {
