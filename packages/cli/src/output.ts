@@ -94,11 +94,11 @@ function startDisplay(stream: Stream, frame: () => Frame): { log(text: string): 
       const room = maxWidth - widthOf(title) - widthOf(figures) - 7;
       const barsize = Math.min(BAR_COLUMNS_MAX, room);
       const bar = cliProgress.Format.BarFormat(Math.min(Math.max(progress, 0), 1), { ...options, barsize });
-      return barsize < BAR_COLUMNS_MIN ? fit([title, figures], maxWidth) : `  ${title}  ${bar}  ${figures}`;
+      return barsize < BAR_COLUMNS_MIN ? fitParts([title, figures], maxWidth) : `  ${title}  ${bar}  ${figures}`;
     },
   });
   for (const [line] of frame().below.entries())
-    bars.create(1, 0, undefined, { format: (_, { maxWidth }) => fit(frame().below[line] ?? [], maxWidth) });
+    bars.create(1, 0, undefined, { format: (_, { maxWidth }) => fitParts(frame().below[line] ?? [], maxWidth) });
   // However the process ends, the cursor must come back.
   const stop = () => {
     process.off('exit', stop);
@@ -113,7 +113,7 @@ function startDisplay(stream: Stream, frame: () => Frame): { log(text: string): 
 const SEPARATOR = ' · ';
 
 /** As many parts as fit into `columns`, from the first on. */
-export function fit(parts: readonly string[], columns: number): string {
+export function fitParts(parts: readonly string[], columns: number): string {
   let line = '';
   for (const part of parts) {
     const longer = line === '' ? `  ${part}` : `${line}${SEPARATOR}${part}`;

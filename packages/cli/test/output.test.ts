@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { until } from '../../../test/support/wait.ts';
-import { createOutput, duration, fit, type Frame, table } from '../src/output.ts';
+import { createOutput, duration, fitParts, type Frame, table } from '../src/output.ts';
 import { collector } from './support/cli.ts';
 
 const frame: Frame = { title: 'Run 7', progress: 0.5, figures: '5/10  50 %', below: [['3 live', '2 calls/s'], []] };
@@ -85,7 +85,7 @@ describe('texts', () => {
     [80, '  one · two · three'],
     [5, ''],
   ])('in %d columns are the parts that fit', (columns, line) => {
-    expect(fit(['one', 'two', 'three'], columns)).toBe(line);
+    expect(fitParts(['one', 'two', 'three'], columns)).toBe(line);
   });
 
   it('of a table stand under each other, colours not counted', () => {
