@@ -131,7 +131,7 @@ export const SETTINGS = {
   }),
   pool_connections: setting({
     name: 'CARILLON_POOL_CONNECTIONS',
-    about: 'Connections of one process to the database; three more are used to find and to hear of work',
+    about: 'Connections in the pool of one process; a worker may open as many again, and a few more',
     unit: 'connections',
     default: '6',
     expected: 'a whole number from 2 to 100',

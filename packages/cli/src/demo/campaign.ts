@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { type ImportReport, isFinalRun, type Job, ListId, type Run, RunId } from '@carillon/contract';
+import { CarrierAccountId, type ImportReport, isFinalRun, type Job, ListId, type Run, RunId } from '@carillon/contract';
 import {
   authenticate,
   createBusiness,
@@ -10,6 +10,7 @@ import {
   createList,
   createRun,
   type Database,
+  listCarrierAccounts,
   listJobs,
 } from '@carillon/engine';
 import { importFile, readableFile } from '../commands/leads.ts';
@@ -24,6 +25,7 @@ const CALLS_PER_SECOND = 60;
 const ACCOUNT = { account_sid: 'ACcarillon', auth_token: 'simulated', from_numbers: ['+97233730000', '+97233730001'] };
 /** Nobody else imports here, and whoever did before has ended: a killed import need not be waited for. */
 const IMPORT_STALE_MS = 1;
+const PAGE_ITEMS = 500;
 
 /** The list file of this start, known by its content. */
 export interface LeadsFile {
@@ -65,23 +67,28 @@ export async function openDemo(db: Database, file: string): Promise<Demo> {
   };
 }
 
-/** Makes the carrier account at the simulator, once. */
+/** Makes the carrier account at the simulator, once, also where the last start was killed before it was noted down. */
 export async function ensureAccount(db: Database, demo: Demo, simulator_url: string, secret: Buffer): Promise<void> {
-  if (demo.state.carrier_account_id !== undefined) return;
-  const { carrier_account_id } = await createCarrierAccount(
-    db,
-    demo.state.business_id,
-    {
-      ...ACCOUNT,
-      name: 'Simulated carrier',
-      driver: 'twilio',
-      base_url: simulator_url,
-      concurrency_limit: CONCURRENCY,
-      calls_per_second: CALLS_PER_SECOND,
-    },
-    secret,
-  );
-  await demo.save({ carrier_account_id: carrier_account_id as DemoState['carrier_account_id'] });
+  const { business_id, carrier_account_id } = demo.state;
+  if (carrier_account_id !== undefined) return;
+  const { items } = await listCarrierAccounts(db, business_id, { limit: PAGE_ITEMS });
+  const earlier = items.find(({ account_sid }) => account_sid === ACCOUNT.account_sid);
+  const account =
+    earlier ??
+    (await createCarrierAccount(
+      db,
+      business_id,
+      {
+        ...ACCOUNT,
+        name: 'Simulated carrier',
+        driver: 'twilio',
+        base_url: simulator_url,
+        concurrency_limit: CONCURRENCY,
+        calls_per_second: CALLS_PER_SECOND,
+      },
+      secret,
+    ));
+  await demo.save({ carrier_account_id: CarrierAccountId.parse(account.carrier_account_id) });
 }
 
 export interface Campaign {
@@ -135,13 +142,11 @@ async function addFile(db: Database, demo: Demo, { file, hash }: LeadsFile) {
   return added;
 }
 
-const PAGE_JOBS = 500;
-
 /** Every job of a run. */
 export async function readJobs(db: Database, demo: Demo, run_id: number): Promise<Job[]> {
   const jobs: Job[] = [];
   for (let after: number | undefined = 0; after !== undefined; ) {
-    const page = await listJobs(db, demo.state.business_id, RunId.parse(run_id), { after, limit: PAGE_JOBS });
+    const page = await listJobs(db, demo.state.business_id, RunId.parse(run_id), { after, limit: PAGE_ITEMS });
     jobs.push(...page.items);
     after = page.next === null ? undefined : Number(page.next);
   }
