@@ -4,7 +4,13 @@ import { z } from 'zod';
  * Ids are branded so that a run's id can't be passed where a business's is wanted. On the wire they are plain JSON
  * numbers (PostgreSQL bigint below 2^53), but for a job's, which is the string `<run_id>-<seq>`.
  */
-const id = z.coerce.number().int().positive().max(Number.MAX_SAFE_INTEGER);
+const id = whole(Number.MAX_SAFE_INTEGER);
+
+/** A JSON number or its decimal digits. Plain coercion would read `true` as run 1 and stop it. */
+function whole(max: number) {
+  const digits = z.string().regex(/^[1-9]\d{0,15}$/, 'a whole number');
+  return z.union([z.number(), digits.transform(Number)]).pipe(z.number().int().positive().max(max));
+}
 
 export const BusinessId = id.brand<'BusinessId'>();
 export type BusinessId = z.infer<typeof BusinessId>;
@@ -22,7 +28,7 @@ export const CarrierAccountId = id.brand<'CarrierAccountId'>();
 export type CarrierAccountId = z.infer<typeof CarrierAccountId>;
 
 /** A job's number in its run, from 1. */
-export const Seq = z.coerce.number().int().min(1).max(2_147_483_647).brand<'Seq'>();
+export const Seq = whole(2_147_483_647).brand<'Seq'>();
 export type Seq = z.infer<typeof Seq>;
 
 export interface JobKey {
