@@ -63,6 +63,7 @@ export async function createInstallation(options: { limits?: Partial<Limits>; be
     db,
     sim,
     limits,
+    superuserUrl: database.superuserUrl,
     rows: async <Row extends pg.QueryResultRow>(sql: string, params: unknown[] = []) =>
       (await superuser.query<Row>(sql, params)).rows,
     start(clock: Clock = systemClock): Worker {
