@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { createTestDatabase } from '../../../test/support/database.ts';
 import { until } from '../../../test/support/wait.ts';
 import type { Verdict } from '../src/demo/verdict.ts';
 import { connectEmbedded } from '../src/embedded/embedded.ts';
@@ -203,6 +204,35 @@ describe('start', () => {
   );
 });
 
+describe('start on a database of the operator’s own', () => {
+  it(
+    'migrates it, runs the file, and is alone on its data directory',
+    async () => {
+      const database = await createTestDatabase({ migrated: false });
+      onTestFinished(() => database.drop());
+      const own = path.join(dir, 'own');
+      const file = await listOf(12, '58');
+      const env = {
+        ...ENV,
+        DATABASE_URL: database.appUrl,
+        CARILLON_OWNER_DATABASE_URL: database.ownerUrl,
+        CARILLON_SECRET: Buffer.alloc(32, 1).toString('base64'),
+      };
+      const args = ['start', '--data', own, '--leads', file, '--port', '0'];
+      const serving = start([...args], env);
+      onTestFinished(() => void serving.child.kill('SIGKILL'));
+      await until(() => serving.said().includes('Still serving'), { deadline_ms: 60_000, what: 'the run’s end' });
+      const second = await start([...args, '--exit', '--json'], env).ended;
+      expect(second).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('[data_dir_in_use]') });
+      serving.child.kill('SIGTERM');
+      expect((await serving.ended).code).toBe(0);
+      const third = await start([...args, '--exit', '--json'], env).ended;
+      expect([third.code, third.json()], third.stderr).toEqual([0, verdict(12, 1)]);
+    },
+    TIMEOUT_MS,
+  );
+});
+
 describe('start, before it starts anything,', () => {
   const refuse = async (args: string[]) => {
     const ended = await start(['start', '--exit', '--json', ...args]).ended;
@@ -221,7 +251,7 @@ describe('start, before it starts anything,', () => {
   });
 
   it('says what is wrong with the data directory', async () => {
-    const file = await listOf(1, '58');
+    const file = await listOf(1, '59');
     expect(await refuse(['--data', file, '--leads', file])).toContain('[data_dir_is_file]');
     const strange = path.join(dir, 'strange');
     await mkdir(path.join(strange, 'postgres'), { recursive: true });

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { type Api, startApi } from '@carillon/api';
-import { RunId } from '@carillon/contract';
+import { type Run, RunId } from '@carillon/contract';
 import { type Database, getRun, systemClock } from '@carillon/engine';
 import { startWorker } from '@carillon/worker';
 import type { CommandContext } from '../context.ts';
@@ -18,7 +18,7 @@ import {
 import { keepDatabase } from '../demo/keep-database.ts';
 import { readLedger } from '../demo/ledger.ts';
 import { chooseSimulatorPort, type Simulator, startSimulator } from '../demo/simulator.ts';
-import { stateFile } from '../demo/state.ts';
+import { demoFiles } from '../demo/state.ts';
 import { judge, type Verdict } from '../demo/verdict.ts';
 import { startEmbedded } from '../embedded/embedded.ts';
 import { tryLock } from '../embedded/locks.ts';
@@ -36,7 +36,7 @@ import {
   whenReachable,
 } from '../installation.ts';
 import { createLogger, humanLine } from '../logger.ts';
-import { counted, shortPath, table } from '../output.ts';
+import { counted, duration, shortPath, table } from '../output.ts';
 import { splitOf } from '../run/outcomes.ts';
 import { watchRun } from '../run/watch.ts';
 import { aborted, listenForStop } from '../signals.ts';
@@ -122,6 +122,7 @@ interface Services {
   demo: Demo;
   api: Api;
   simulator: Simulator;
+  worker_id: string;
   /** Rejects when a part has ended that can't be started again; never resolves. */
   failed: Promise<never>;
 }
@@ -144,7 +145,8 @@ async function startServices(
     failures.push(keeper.failed);
   }
   const secret = secretOf(installation);
-  const demo = await openDemo(db, stateFile(config.data_dir, config.database_url));
+  const files = demoFiles(config.data_dir, config.database_url);
+  const demo = await openDemo(db, files);
   const log = createLogger(config.log_level ?? 'warn', (line) =>
     output.warn(output.moves ? humanLine(line) : line.trimEnd()),
   );
@@ -163,14 +165,21 @@ async function startServices(
   });
   cleanup.defer(() => api.close());
   const port = demo.state.simulator_port ?? (await chooseSimulatorPort());
-  const simulator = await startSimulator(port, path.join(config.data_dir, 'carrier-ledger.ndjson'), output);
+  const simulator = await startSimulator(port, files.ledger, output);
   cleanup.defer(() => simulator.stop());
   await demo.save({ api_port: api.port, simulator_port: port });
   await ensureAccount(db, demo, simulator.url, secret);
   const worker = startWorker({ ...shared, public_url: config.public_url ?? api.url, clock: systemClock });
   cleanup.defer(() => worker.stop());
   tellWhere(context, { demo, api, simulator });
-  return { db, demo, api, simulator, failed: Promise.race([simulator.failed, ...failures]) };
+  return {
+    db,
+    demo,
+    api,
+    simulator,
+    worker_id: worker.worker_id,
+    failed: Promise.race([simulator.failed, ...failures]),
+  };
 }
 
 const PORTS_TRIED = 10;
@@ -208,7 +217,7 @@ function tellWhere(
   { demo, api, simulator }: Pick<Services, 'demo' | 'api' | 'simulator'>,
 ): void {
   const link = (text: string) => output.paint('cyan', text);
-  const key = shortPath(stateFile(config.data_dir, config.database_url));
+  const key = shortPath(demoFiles(config.data_dir, config.database_url).state);
   const rows = [
     ['  API', `${link(api.url)}  (what it can do: ${link(`${api.url}/docs`)})`],
     ['  API key', `"key" in ${key}, of business ${demo.state.business_id}`],
@@ -238,7 +247,8 @@ async function call(
     );
   if (campaign.standing === 'finished')
     output.say('This file was called before; here is what came of it. --again calls it once more.');
-  if (campaign.standing === 'unfinished') output.say(`Going on with run ${campaign.run.run_id}.`);
+  if (campaign.standing === 'unfinished')
+    output.say(goingOn(campaign.run, services.worker_id, config.limits.lease_ttl_ms));
   if (!(await watchRun(db, demo.state.business_id, RunId.parse(campaign.run.run_id), output, stop)))
     return options.exit ? 1 : 0;
   const verdict = await conclude(context, services, campaign);
@@ -247,6 +257,13 @@ async function call(
   output.say(output.paint('dim', 'Still serving. Ctrl-C stops all of it; the next start goes on here.'));
   await aborted(stop);
   return 0;
+}
+
+/** A worker that was killed could not give its lease back. */
+function goingOn(run: Run, worker_id: string, lease_ttl_ms: number): string {
+  const held = run.locked_by_worker !== null && run.locked_by_worker !== worker_id;
+  const when = held ? `, as soon as the lease of its last worker has ended (${duration(lease_ttl_ms)} at most)` : '';
+  return `Going on with run ${run.run_id}${when}.`;
 }
 
 async function conclude(

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, existsSync } from 'node:fs';
+import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { CarrierAccountId, type ImportReport, isFinalRun, type Job, ListId, type Run, RunId } from '@carillon/contract';
@@ -16,7 +17,7 @@ import {
 import { importFile, readableFile } from '../commands/leads.ts';
 import type { Config } from '../config.ts';
 import type { Output } from '../output.ts';
-import { type DemoState, readState, writeState } from './state.ts';
+import { type DemoFiles, type DemoState, readState, writeState } from './state.ts';
 
 /** Enough to be through with the example in some seconds, and little enough to watch it. */
 const CONCURRENCY = 40;
@@ -50,21 +51,28 @@ export interface Demo {
 }
 
 /** Takes up the demo business that this data directory has in this database, or makes one. */
-export async function openDemo(db: Database, file: string): Promise<Demo> {
-  const earlier = await readState(file);
+export async function openDemo(db: Database, files: DemoFiles): Promise<Demo> {
+  const earlier = await readState(files.state);
   // Its database may have been replaced by another; then nobody knows the key.
   const known = earlier !== undefined && (await authenticate(db, earlier.key)) !== null;
-  let state: DemoState = known ? earlier : { ...(await createBusiness(db, { name: 'Carillon demo' })), files: {} };
-  if (!known) await writeState(file, state);
+  let state: DemoState = known ? earlier : await createDemo(db, files);
   return {
     get state() {
       return state;
     },
     async save(changes) {
       state = { ...state, ...changes };
-      await writeState(file, state);
+      await writeState(files.state, state);
     },
   };
+}
+
+async function createDemo(db: Database, files: DemoFiles): Promise<DemoState> {
+  // The calls of another database would be taken for this one's, which counts its businesses and runs from 1 as well.
+  if (existsSync(files.ledger)) await rename(files.ledger, `${files.ledger}.old`);
+  const state: DemoState = { ...(await createBusiness(db, { name: 'Carillon demo' })), files: {} };
+  await writeState(files.state, state);
+  return state;
 }
 
 /** Makes the carrier account at the simulator, once, also where the last start was killed before it was noted down. */

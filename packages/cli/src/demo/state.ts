@@ -28,12 +28,23 @@ const DemoState = z.object({
 });
 export type DemoState = z.output<typeof DemoState>;
 
-/** One file for the embedded database, another for each of the operator's own. */
-export function stateFile(data_dir: string, database_url: string | undefined): string {
-  if (database_url === undefined) return path.join(data_dir, 'demo.json');
-  const { host, pathname } = new URL(database_url);
-  const mark = createHash('sha256').update(`${host}${pathname}`).digest('hex').slice(0, 8);
-  return path.join(data_dir, `demo-${mark}.json`);
+/** Where the demo of a database is kept: one for the embedded database, another for each of the operator's own. */
+export interface DemoFiles {
+  state: string;
+  /** The simulated carrier's: its business and run numbers are those of one database. */
+  ledger: string;
+}
+
+export function demoFiles(data_dir: string, database_url: string | undefined): DemoFiles {
+  const mark = database_url === undefined ? '' : `-${markOf(new URL(database_url))}`;
+  return {
+    state: path.join(data_dir, `demo${mark}.json`),
+    ledger: path.join(data_dir, `carrier-ledger${mark}.ndjson`),
+  };
+}
+
+function markOf({ host, pathname }: URL): string {
+  return createHash('sha256').update(`${host}${pathname}`).digest('hex').slice(0, 8);
 }
 
 /** Undefined where there is none yet. Throws CliError where it can't be read. */
