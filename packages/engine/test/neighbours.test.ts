@@ -24,7 +24,7 @@ async function twoRuns(name: string) {
   return { bad, good };
 }
 
-/** Makes leases look as if their last heartbeat was some seconds ago, and says when. */
+/** Makes leases look as if their last heartbeat was some seconds ago. */
 async function age(...runs: number[]): Promise<void> {
   await fixture.rows(
     "UPDATE carillon.outbound_call_runs SET lock_ts = now() - interval '20 s' WHERE run_id = ANY ($1)",
@@ -47,13 +47,16 @@ describe('a heartbeat', () => {
     await age(bad.run_id, good.run_id);
     const holder = new pg.Client({ connectionString: fixture.superuserUrl });
     await holder.connect();
-    await holder.query('BEGIN');
-    await holder.query('SELECT 1 FROM carillon.outbound_call_runs WHERE run_id = $1 FOR UPDATE', [bad.run_id]);
-    const beat = heartbeat(fixture.db, leases, 'worker-1', fixture.limits);
-    await until(() => isRenewed(good.run_id), { deadline_ms: 10_000, what: 'the other business’s renewal' });
-    expect(await isRenewed(bad.run_id)).toBe(false);
-    await holder.query('ROLLBACK');
-    await holder.end();
+    let beat: ReturnType<typeof heartbeat>;
+    try {
+      await holder.query('BEGIN');
+      await holder.query('SELECT 1 FROM carillon.outbound_call_runs WHERE run_id = $1 FOR UPDATE', [bad.run_id]);
+      beat = heartbeat(fixture.db, leases, 'worker-1', fixture.limits);
+      await until(() => isRenewed(good.run_id), { deadline_ms: 10_000, what: 'the other business’s renewal' });
+      expect(await isRenewed(bad.run_id)).toBe(false);
+    } finally {
+      await holder.end();
+    }
     expect(await beat).toEqual({ lost: [], failed: [] });
     expect(await isRenewed(bad.run_id)).toBe(true);
   });
