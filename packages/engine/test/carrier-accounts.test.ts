@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { BusinessId, CarrierAccountId, CreateCarrierAccount } from '@carillon/contract';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { until } from '../../../test/support/wait.ts';
 import {
   createCarrierAccount,
   listCarrierAccounts,
@@ -107,11 +109,35 @@ describe('a carrier account', () => {
     await expect(create('AC-another')).resolves.toMatchObject({ from_numbers: input.from_numbers });
   });
 
-  it('has them to itself also when it is created many times at once', async () => {
-    const results = await Promise.allSettled(Array.from({ length: 6 }, () => create('AC-at-once')));
-    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
-    const refused = results.find((result) => result.status === 'rejected');
-    expect(refused?.reason).toMatchObject({ code: 'from_number_taken' });
+  it('has them to itself also when it is entered twice at once: the second waits and sees the first', async () => {
+    const first = await create('AC-at-once');
+    const holder = new pg.Client({ connectionString: fixture.superuserUrl });
+    await holder.connect();
+    try {
+      // The first as if it were not committed yet: it holds the business, and its row is there for nobody else.
+      await holder.query('BEGIN');
+      await holder.query('SELECT 1 FROM carillon.businesses WHERE business_id = $1 FOR NO KEY UPDATE', [ours]);
+      await holder.query(
+        "UPDATE carillon.carrier_accounts SET account_sid = 'AC-moved' WHERE carrier_account_id = $1",
+        [first.carrier_account_id],
+      );
+      let settled = false;
+      const second = create('AC-moved').finally(() => (settled = true));
+      second.catch(() => {});
+      await until(
+        async () => {
+          const waiting = await fixture.rows(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+          );
+          return settled || waiting.length > 0;
+        },
+        { deadline_ms: 10_000, what: 'the second to wait' },
+      );
+      await holder.query('COMMIT');
+      await expect(second).rejects.toMatchObject({ code: 'from_number_taken' });
+    } finally {
+      await holder.end();
+    }
   });
 
   it('is listed in pages', async () => {
