@@ -277,3 +277,18 @@ test('a call nobody wants is told to hang up when it is answered', async () => {
   await until(async () => (await stateOf(call_id))?.phase === 'ended', { deadline_ms: 5_000, what: 'the end' });
   expect(await stateOf(call_id)).toMatchObject({ outcome: 'completed' });
 });
+
+test('leaves no socket open, however its requests ended', async () => {
+  // The simulator's ends of the connections live in this process too; they go with ours.
+  const sockets = () => process.getActiveResourcesInfo().filter((kind) => /TCPSocketWrap/.test(kind)).length;
+  behave({ callback: { delay_ms: 0, drop: 1 } });
+  const before = sockets();
+  for (let call = 0; call < 10; call++) {
+    const placed = await driver.place(placeRequest(sim.url), OPEN_GATE);
+    if (placed.kind === 'accepted') await driver.fetchCall(credentials(), placed.call_id);
+  }
+  behave({ lose_response: 1, callback: { delay_ms: 0, drop: 1 } });
+  expect((await driver.place(placeRequest(sim.url), OPEN_GATE)).kind).toBe('unknown');
+  await until(() => sockets() <= before + 2, { deadline_ms: 10_000, what: `no more than ${before} sockets` });
+  expect(sockets()).toBeLessThanOrEqual(before + 2);
+});

@@ -17,7 +17,10 @@ export interface Limits {
   /** Sent to the carrier with each call. */
   ring_timeout_ms: number;
   call_max_ms: number;
-  /** Longest time from the last byte of a create to its effect, for carriers that don't say. */
+  /**
+   * Longest time from the last byte of a create to its effect. No carrier of Twilio's family promises one; a kernel whose
+   * process was killed may go on delivering for about 100 s where the way is broken.
+   */
   carrier_effect_delay_ms: number;
   /** How long a created call may be missing from the carrier's list. */
   carrier_listing_delay_ms: number;
@@ -56,8 +59,8 @@ export const defaultLimits: Limits = {
   sweep_batch_jobs: 5_000,
   ring_timeout_ms: 30_000,
   call_max_ms: 600_000,
-  carrier_effect_delay_ms: 30_000,
-  carrier_listing_delay_ms: 15_000,
+  carrier_effect_delay_ms: 120_000,
+  carrier_listing_delay_ms: 60_000,
   reconcile_margin_ms: 5_000,
   reconcile_every_ms: 5_000,
   poll_after_ms: 60_000,

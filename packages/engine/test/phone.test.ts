@@ -106,7 +106,8 @@ describe('what is no number, and why', () => {
 describe('any number', () => {
   const prefixes = ['50', '52', '54', '55', '58', '72', '77'];
   const number = fc.tuple(fc.constantFrom(...prefixes), fc.stringMatching(/^\d{7}$/));
-  const separator = fc.constantFrom('', '-', ' ', '.', '\u00A0', '\u200E', '\u2011', '/');
+  // No slash: between two runs of seven digits it parts two numbers.
+  const separator = fc.constantFrom('', '-', ' ', '.', '\u00A0', '\u200E', '\u2011');
   const lead = fc.constantFrom('0', '', '+972', '+972 ', '00972', '972', '+972 (0)', '\u202A+972-', "'0", '\u200F0');
 
   it('is the same one however it is written', () => {

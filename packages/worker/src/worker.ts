@@ -80,6 +80,8 @@ export function startWorker(options: WorkerOptions): Worker {
     app_url: options.app_url,
     pool_connections: db.app.options.max + 2,
     application_name: 'carillon heartbeat',
+    // Below the TTL, however short that is: a heartbeat that stops inside its transaction must not hold a run's lock.
+    idle_in_transaction_timeout_ms: Math.ceil(limits.lease_ttl_ms / 2),
   });
   const beating = new Set<BusinessId>();
   const lanes = createQueues();

@@ -12,7 +12,7 @@ function expectOneCallEach(leads: number): void {
   expect([...calls.values()].filter((times) => times > 1)).toEqual([]);
 }
 
-describe('a worker', () => {
+describe('a worker', { timeout: 90_000 }, () => {
   it('calls every lead once and learns every end, though every callback is lost', async () => {
     here = await createInstallation();
     const tenant = await here.business({ leads: 60, lines: 20 });
@@ -74,7 +74,7 @@ describe('a worker', () => {
         );
         return (lane?.refusals ?? 0) >= 2;
       },
-      { deadline_ms: 10_000, what: 'the lane to open its breaker twice' },
+      { deadline_ms: 25_000, what: 'the lane to open its breaker twice' },
     );
     expect(here.sim.ledger()).toHaveLength(0);
     here.sim.behaviour = { default: { ring_ms: 20, talk_ms: 20, outcomes: { answered: 1 } } };
@@ -87,7 +87,7 @@ describe('a worker', () => {
     const tenant = await here.business({ leads: 80, lines: 10, calls_per_second: 60 });
     const run_id = await here.run(tenant);
     const first = here.start();
-    await until(() => here.sim.ledger().length >= 15, { deadline_ms: 10_000, what: 'fifteen calls' });
+    await until(() => here.sim.ledger().length >= 15, { deadline_ms: 25_000, what: 'fifteen calls' });
     const started = systemClock.monotonicMs();
     await first.stop();
     expect(systemClock.monotonicMs() - started).toBeLessThan(6_000);
@@ -119,7 +119,7 @@ describe('a worker', () => {
         );
         return rows.length > 0;
       },
-      { deadline_ms: 10_000, what: 'an attempt that was not dialled' },
+      { deadline_ms: 25_000, what: 'an attempt that was not dialled' },
     );
     const [first] = await here.rows<{ intent_us: string }>(
       'SELECT min(intent_us) AS intent_us FROM carillon.attempts WHERE run_id = $1',

@@ -36,13 +36,17 @@ const OPEN_GATE: DialGate = { pace: async () => undefined, mayStart: () => true 
 export async function exchange(outgoing: Outgoing, limits: ExchangeLimits, gate = OPEN_GATE): Promise<Exchange> {
   const connection = await connect(outgoing.url, limits.connect_timeout_ms);
   if ('cause' in connection) return { kind: 'failed', cause: connection.cause, body_sent: false };
+  let answered = false;
   try {
-    return await converse(connection.stream, outgoing, limits, gate);
+    const result = await converse(connection.stream, outgoing, limits, gate);
+    answered = result.kind === 'answered';
+    return result;
   } finally {
-    // After a whole answer the connection is closed already. Before that, a reset throws away what the kernel still
-    // holds: after a plain close it would go on sending it for minutes where the way to the carrier is broken, and a
-    // call could come of it long after it was given up.
-    connection.tcp.resetAndDestroy();
+    // After a whole answer a plain close: a reset of a socket that is closing already would leave its handle open for
+    // ever. Before that, a reset throws away what the kernel still holds: after a plain close it would go on sending it
+    // for minutes where the way to the carrier is broken, and a call could come of it long after it was given up.
+    if (!answered) connection.tcp.resetAndDestroy();
+    else for (const socket of [connection.stream, connection.tcp]) socket.destroy();
   }
 }
 

@@ -123,7 +123,7 @@ export async function createInstallation(options: { limits?: Partial<Limits>; be
       );
       return RunId.parse(run.run_id);
     },
-    async ended(tenant: { business_id: number }, run_id: RunId, deadline_ms = 20_000): Promise<Run> {
+    async ended(tenant: { business_id: number }, run_id: RunId, deadline_ms = 60_000): Promise<Run> {
       return await until(
         async () => {
           const run = await getRun(db, tenant.business_id as never, run_id);
