@@ -27,17 +27,17 @@ async function waiters(): Promise<number> {
   return waiting.length;
 }
 
-describe('lanes that somebody holds locked', () => {
+describe('lanes that somebody holds locked', { timeout: 120_000 }, () => {
   it('keep no other run’s lease from being renewed, though their claims take every connection', async () => {
     const other = await here.business({ leads: 1 });
     const run_id = await here.run(other);
     here.start();
-    await until(() => here.sim.ledger().length === 1, { deadline_ms: 10_000, what: 'a call of the other run' });
+    await until(() => here.sim.ledger().length === 1, { deadline_ms: 30_000, what: 'a call of the other run' });
     const tenants = await Promise.all(Array.from({ length: 8 }, () => here.business({ leads: 1 })));
     await holder.query('BEGIN');
     await holder.query('SELECT 1 FROM carillon.lanes WHERE business_id <> $1 FOR NO KEY UPDATE', [other.business_id]);
     for (const tenant of tenants) await here.run(tenant);
-    await until(async () => (await waiters()) >= 6, { deadline_ms: 10_000, what: 'claims on all connections' });
+    await until(async () => (await waiters()) >= 6, { deadline_ms: 30_000, what: 'claims on all connections' });
     const beats = new Set<string>();
     await until(
       async () => {
@@ -49,11 +49,11 @@ describe('lanes that somebody holds locked', () => {
         beats.add(run?.lock_ts ?? '');
         return beats.size >= 3;
       },
-      { deadline_ms: 10_000, what: 'two more heartbeats' },
+      { deadline_ms: 30_000, what: 'two more heartbeats' },
     );
     expect(await waiters()).toBeGreaterThanOrEqual(6);
     await holder.query('ROLLBACK');
-    await until(() => here.sim.ledger().length === 9, { deadline_ms: 10_000, what: 'everybody’s call' });
+    await until(() => here.sim.ledger().length === 9, { deadline_ms: 30_000, what: 'everybody’s call' });
   });
 
   it('have one claim waiting for each, and leave the other connections to other businesses’ calls', async () => {
@@ -63,9 +63,9 @@ describe('lanes that somebody holds locked', () => {
     await holder.query('SELECT 1 FROM carillon.lanes WHERE business_id = $1 FOR NO KEY UPDATE', [tenant.business_id]);
     for (let run = 0; run < 8; run++) await here.run(tenant);
     here.start();
-    await until(async () => (await waiters()) >= 1, { deadline_ms: 10_000, what: 'a claim that waits' });
+    await until(async () => (await waiters()) >= 1, { deadline_ms: 30_000, what: 'a claim that waits' });
     await here.run(other);
-    await until(() => here.sim.ledger().length === 1, { deadline_ms: 5_000, what: 'the other business’s call' });
+    await until(() => here.sim.ledger().length === 1, { deadline_ms: 20_000, what: 'the other business’s call' });
     expect(await waiters()).toBe(1);
     await holder.query('ROLLBACK');
   });
