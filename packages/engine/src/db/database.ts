@@ -77,10 +77,14 @@ export function openDatabase(options: DatabaseOptions): Database {
     connectionString: options.discovery_url ?? discoveryUrl(options.app_url),
     max: 2,
   });
-  // A pool without this listener takes the process down when an idle connection breaks. The broken connection leaves
-  // the pool; whoever needs one next gets a fresh one, or the error.
-  app.on('error', () => {});
-  discovery.on('error', () => {});
+  for (const pool of [app, discovery]) {
+    // A pool without this listener takes the process down when an idle connection breaks. The broken connection leaves
+    // the pool; whoever needs one next gets a fresh one, or the error.
+    pool.on('error', () => {});
+    // The same for a connection itself: the pool stops listening before whoever waits for it can begin to, and what cuts
+    // it off may stand in the very packet that makes it ready. The next statement on it fails.
+    pool.on('connect', (client) => void client.on('error', () => {}));
+  }
   return {
     app,
     discovery,

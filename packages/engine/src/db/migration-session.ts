@@ -23,8 +23,6 @@ export async function openSession(
   onStatement?: (sql: string) => void | Promise<void>,
 ): Promise<MigrationSession> {
   const client = await connect(url);
-  // A connection that breaks between two statements shows in the next one; without a listener it would end the process.
-  client.on('error', () => {});
   const session: MigrationSession = {
     database: client.database ?? '',
     async run<Row extends QueryResultRow>(sql: string, params?: readonly unknown[]) {
@@ -50,6 +48,9 @@ async function connect(url: string): Promise<Client> {
       connectionTimeoutMillis: 10_000,
       keepAlive: true,
     });
+    // A connection that breaks between two statements shows in the next one; without a listener, there before it is
+    // ready, it would end the process.
+    client.on('error', () => {});
     await client.connect();
     return client;
   } catch (error) {
