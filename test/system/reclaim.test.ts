@@ -46,12 +46,21 @@ async function startHeld(tenant: Tenant): Promise<{ run_id: number; holder: Work
   return { run_id, holder, heir, epoch: lease_epoch };
 }
 
-/** Waits for the heir's first attempt and returns how long after `since_us` it was committed, in milliseconds. */
+/**
+ * Waits for the heir's first attempt and returns how long after `since_us` it was committed, in milliseconds. Meanwhile
+ * the claim cursor must not go back, as it would for an heir that reads finished jobs again.
+ */
 async function reclaimedAfter(run_id: number, epoch: number, since_us: number): Promise<number> {
+  const { claim_cursor } = await runRow(run_id);
+  const cursors: number[] = [];
   const first = await until(
-    async () => (await attemptsOf(here, run_id)).find(({ lease_epoch }) => lease_epoch > epoch),
-    { deadline_ms: LEASE_TTL_MS + 15_000, what: 'an attempt under the next lease' },
+    async () => {
+      cursors.push((await runRow(run_id)).claim_cursor);
+      return (await attemptsOf(here, run_id)).find(({ lease_epoch }) => lease_epoch > epoch);
+    },
+    { deadline_ms: LEASE_TTL_MS + 15_000, every_ms: 5, what: 'an attempt under the next lease' },
   );
+  expect(Math.min(...cursors)).toBe(claim_cursor);
   const after_ms = (first.intent_us - since_us) / 1_000;
   console.log(`claimed again ${Math.round(after_ms)} ms after the holder was gone, with a TTL of ${LEASE_TTL_MS} ms`);
   return after_ms;

@@ -42,6 +42,9 @@ const BRISK: AccountBehaviour = {
 /** Decides the fate of each call in the simulator; another one makes other calls ring, talk and fail. */
 const SEED = 1;
 
+/** Of what a process wrote to standard error, where something goes wrong. */
+const WORDS_SHOWN = 2_000;
+
 export interface Worker extends Running {
   worker_id: string;
 }
@@ -108,7 +111,6 @@ export async function createInstallation(given?: Server) {
     rows,
     ask,
     behave,
-    simUrl,
     superuserUrl: database.superuserUrl,
 
     async worker(more: Environment = {}): Promise<Worker> {
@@ -164,13 +166,15 @@ export async function createInstallation(given?: Server) {
     run: async (tenant: Tenant, run_id: number) => await ask<Run>(tenant.key, 'GET', `/api/outbound/runs/${run_id}`),
 
     async ended(tenant: Tenant, run_id: number, deadline_ms = 60_000): Promise<Run> {
-      const what = `the end of run ${run_id}`;
-      return await until(
-        async () => {
-          const run = await this.run(tenant, run_id);
-          return run.ended_at === null ? null : run;
+      const ended = async () => {
+        const run = await this.run(tenant, run_id);
+        return run.ended_at === null ? null : run;
+      };
+      return await until(ended, { deadline_ms, every_ms: 100, what: `the end of run ${run_id}` }).catch(
+        (cause: unknown) => {
+          const words = [api, ...workers].map((process) => process.stderr().slice(-WORDS_SHOWN));
+          throw new Error(`run ${run_id} does not end; API and workers said last: ${words.join('\n')}`, { cause });
         },
-        { deadline_ms, every_ms: 100, what },
       );
     },
 
