@@ -78,11 +78,12 @@ export function openDatabase(options: DatabaseOptions): Database {
     max: 2,
   });
   for (const pool of [app, discovery]) {
-    // Without these listeners a connection that breaks takes the process down. The pool has its own for idle ones only, and
-  // one that the server ends in the very packet that opens it breaks before whoever asked for it could listen.
-  for (const pool of [app, discovery]) {
+    // A pool without this listener takes the process down when an idle connection breaks. The broken connection leaves
+    // the pool; whoever needs one next gets a fresh one, or the error.
     pool.on('error', () => {});
-    pool.on('connect', (client) => client.on('error', () => {}));
+    // The same for a connection itself: the pool stops listening before whoever waits for it can begin to, and what cuts
+    // it off may stand in the very packet that makes it ready. The next statement on it fails.
+    pool.on('connect', (client) => void client.on('error', () => {}));
   }
   return {
     app,
