@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { until } from '../support/wait.ts';
 import {
   createInstallation,
@@ -7,11 +7,17 @@ import {
   type Tenant,
   type Worker,
 } from './support/installation.ts';
-import { attemptsOf, databaseNow, expectOneCallEach } from './support/judge.ts';
+import { attemptsOf, databaseNow, expectOneCallEach, expectRightCounters } from './support/judge.ts';
+import { watchCounters } from './support/watcher.ts';
 
 let here: Installation;
+let stopWatching: ReturnType<typeof watchCounters>;
 beforeAll(async () => void (here = await createInstallation()));
-afterEach(async () => await here.killWorkers());
+beforeEach(() => void (stopWatching = watchCounters(here.superuserUrl)));
+afterEach(async () => {
+  await here.killWorkers();
+  await expectRightCounters(stopWatching);
+});
 afterAll(async () => await here.close());
 
 interface RunRow {

@@ -1,8 +1,9 @@
 import type { Job, Run, StoppedRun } from '@carillon/contract';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { until } from '../support/wait.ts';
 import { createInstallation, type Installation, type Tenant } from './support/installation.ts';
-import { attemptsOf, databaseNow, expectOneCallEach } from './support/judge.ts';
+import { attemptsOf, databaseNow, expectOneCallEach, expectRightCounters } from './support/judge.ts';
+import { watchCounters } from './support/watcher.ts';
 
 let here: Installation;
 beforeAll(async () => {
@@ -10,7 +11,10 @@ beforeAll(async () => {
   await here.worker();
   await here.worker();
 });
-afterAll(async () => await here?.close());
+let stopWatching: ReturnType<typeof watchCounters>;
+beforeEach(() => void (stopWatching = watchCounters(here.superuserUrl)));
+afterEach(async () => void (await expectRightCounters(stopWatching)));
+afterAll(async () => await here.close());
 
 /** A run is told to stop or pause, and what is known of it at that very moment. */
 interface Halt {

@@ -1,6 +1,7 @@
 import type { LedgerEntry } from '@carillon/carrier-sim';
 import { expect } from 'vitest';
 import type { Installation, Tenant } from './installation.ts';
+import type { watchCounters } from './watcher.ts';
 
 const US_PER_S = 1_000_000;
 
@@ -84,4 +85,11 @@ export async function databaseNow(here: Installation): Promise<number> {
     'SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us',
   );
   return row?.now_us ?? 0;
+}
+
+/** The run's counters and its cursor_position were what its rows give, at every commit that the watcher saw. */
+export async function expectRightCounters(stopWatching: ReturnType<typeof watchCounters>): Promise<number> {
+  const { moments, differing } = await stopWatching();
+  expect(differing).toEqual([]);
+  return moments;
 }
