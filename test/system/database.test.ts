@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../support/wait.ts';
 import { createInstallation, type Installation } from './support/installation.ts';
 import { attemptsOf, expectOneCallEach } from './support/judge.ts';
@@ -10,6 +10,7 @@ beforeAll(async () => {
   server = await startOwnServer();
   here = await createInstallation(server);
 });
+afterEach(async () => await here.killWorkers());
 afterAll(async () => await here.close());
 
 describe('a database that breaks under load', () => {

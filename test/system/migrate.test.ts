@@ -1,17 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { fingerprint } from '../support/fingerprint.ts';
 import { until } from '../support/wait.ts';
-import { type Environment, type Running, startCarillon } from './support/processes.ts';
+import { type Environment, killAll, type Running, startCarillon } from './support/processes.ts';
 
 let fresh: TestDatabase;
 let migrated: TestDatabase;
-beforeAll(async () => {
+beforeEach(async () => {
   fresh = await createTestDatabase({ migrated: false });
   migrated = await createTestDatabase();
 });
-afterAll(async () => {
+afterEach(async () => {
+  await killAll();
   await fresh.drop();
   await migrated.drop();
 });
