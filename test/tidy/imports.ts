@@ -7,10 +7,13 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   engine: ['contract'],
   carriers: ['contract'],
   'carrier-sim': [],
+  // Shares no code with what it judges.
+  auditor: ['contract'],
   worker: ['contract', 'engine'],
-  api: ['contract', 'engine'],
+  readiness: ['contract', 'engine', 'auditor'],
+  api: ['contract', 'engine', 'auditor', 'readiness'],
   web: ['contract'],
-  cli: ['contract', 'engine', 'carriers', 'carrier-sim', 'worker', 'api'],
+  cli: ['contract', 'engine', 'carriers', 'carrier-sim', 'auditor', 'readiness', 'worker', 'api'],
 };
 /** A package's tests may also have something to call: a driver, and the simulated carrier behind it. */
 const TESTS_ALSO = ['carriers', 'carrier-sim'];

@@ -4,3 +4,4 @@ export * from './errors.ts';
 export * from './api.ts';
 export * from './carrier-port.ts';
 export * from './callback-urls.ts';
+export * from './trail.ts';

@@ -2,6 +2,7 @@
 export const GLOBAL_TABLES: Readonly<Record<string, string>> = {
   schema_migrations: 'what the runner has applied; belongs to the database',
   workers: 'a worker serves every business, and its row tells nothing of any',
+  installation_events: 'what belongs to no business: strangers at the door, and the installation itself',
 };
 
 /** Tables whose rows are updated all the time, or come and go: vacuum must not wait for a fifth of them to be dead. */

@@ -29,4 +29,5 @@ INSERT INTO open_attempts (business_id, run_id, seq, attempt_no, carrier_account
 INSERT INTO attempts (business_id, run_id, seq, attempt_no, revision, carrier_account_id, lead_id, token, worker_id,
     lease_epoch, control_epoch, from_number, intent_us, ended_us, outcome)
   SELECT b, b, 1, 1, 0, b, b, repeat('a', 22), 'w', 1, 0, '+15005550006', 0, 0, 'busy' FROM generate_series(1, 2) b;
+INSERT INTO audit_events (business_id, kind, action, actor) SELECT b, 'change', 'run.created', 'test' FROM generate_series(1, 2) b;
 `;

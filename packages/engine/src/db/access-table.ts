@@ -25,6 +25,9 @@ export const appGrants: Readonly<Record<string, readonly TablePrivilege[]>> = {
   // Append-only: what was once written about a call can't be changed or removed by the application.
   attempts: ['SELECT', 'INSERT'],
   workers: ALL,
+  // Append-only, like attempts.
+  audit_events: ['SELECT', 'INSERT'],
+  installation_events: ['SELECT', 'INSERT'],
 };
 
 /** The columns that the discovery login may read, across all businesses: enough to see where work is, nothing else. */
