@@ -35,9 +35,10 @@ export function createMetrics(db: Database): Metrics {
     labelNames: ['state'],
     registers,
     collect() {
-      this.set({ state: 'busy' }, db.app.totalCount - db.app.idleCount);
-      this.set({ state: 'idle' }, db.app.idleCount);
-      this.set({ state: 'waiting' }, db.app.waitingCount);
+      const { busy, idle, waiting } = db.connections();
+      this.set({ state: 'busy' }, busy);
+      this.set({ state: 'idle' }, idle);
+      this.set({ state: 'waiting' }, waiting);
     },
   });
   return {

@@ -1,5 +1,6 @@
 import { createCarrierDrivers } from '@carillon/carriers';
 import { openDatabase } from '@carillon/engine';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../../../test/support/wait.ts';
 import {
@@ -221,14 +222,13 @@ describe('a database out of reach', () => {
 
 /** Somebody holds a run's row; whoever wants to change it waits. */
 async function holdRun(run_id: number) {
-  const client = await fixture.db.app.connect();
+  const client = new pg.Client({ connectionString: fixture.superuserUrl });
+  await client.connect();
   await client.query('BEGIN');
-  await client.query(`SET LOCAL carillon.business_id = '${caller.business_id}'`);
   await client.query('SELECT 1 FROM carillon.outbound_call_runs WHERE run_id = $1 FOR UPDATE', [run_id]);
   return {
     async release() {
-      await client.query('ROLLBACK');
-      client.release();
+      await client.end();
     },
   };
 }

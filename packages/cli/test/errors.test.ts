@@ -1,5 +1,5 @@
 import { CarillonError } from '@carillon/contract';
-import { MigrateError, openDatabase } from '@carillon/engine';
+import { MigrateError, openDatabase, ping } from '@carillon/engine';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createTestDatabase } from '../../../test/support/database.ts';
 import { ConfigError } from '../src/config.ts';
@@ -9,7 +9,7 @@ import { describeFailure, isUnreachable, wrongUse } from '../src/errors.ts';
 async function connectionError(url: string): Promise<unknown> {
   const db = openDatabase({ app_url: url, connect_timeout_ms: 2_000 });
   onTestFinished(() => db.close());
-  return await db.app.query('SELECT 1').catch((error: unknown) => error);
+  return await ping(db).catch((error: unknown) => error);
 }
 
 describe('a failure is told', () => {

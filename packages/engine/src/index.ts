@@ -7,6 +7,7 @@ export {
   discoveryUrl,
   GuardError,
   openDatabase,
+  ping,
   sqlState,
   transactionRetries,
   violatedConstraint,

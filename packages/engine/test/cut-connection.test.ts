@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BusinessId } from '@carillon/contract';
-import { type Database, inBusiness, openDatabase } from '../src/db/database.ts';
+import { type Database, discover, inBusiness, openDatabase } from '../src/db/database.ts';
 import { openSession } from '../src/db/migration-session.ts';
 
 /** A message of PostgreSQL's protocol: its letter, its length, its content. */
@@ -56,9 +56,7 @@ describe('a connection that is cut in the packet that makes it ready', () => {
   });
 
   it('fails whoever asked discovery for it, and not the process', async () => {
-    const client = await db.discovery.connect();
-    await expect(client.query('SELECT 1')).rejects.toThrow(BROKEN);
-    client.release(true);
+    await expect(discover(db, 'SELECT 1')).rejects.toThrow(BROKEN);
     expect(uncaught).toEqual([]);
   });
 

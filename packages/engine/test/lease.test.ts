@@ -105,7 +105,7 @@ describe('a lease', () => {
     for (let run = 0; run < 6; run++) await startRun(own, big);
     const small = await createTenant(own, { leads: 1 });
     await startRun(own, small);
-    await own.db.app.query("INSERT INTO carillon.workers (worker_id) VALUES ('other-1'), ('other-2')");
+    await own.rows("INSERT INTO carillon.workers (worker_id) VALUES ('other-1'), ('other-2')");
     const { taken, fair_share } = await leaseRuns(own.db, 'worker-1', 0, own.limits, fail);
     expect(fair_share).toBe(3);
     expect(taken.map((mine) => mine.business_id)).toContain(small.business_id);

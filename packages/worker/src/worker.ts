@@ -78,7 +78,7 @@ export function startWorker(options: WorkerOptions): Worker {
   // they wait for a lane's: neither may keep a heartbeat waiting.
   const pulse = openDatabase({
     app_url: options.app_url,
-    pool_connections: db.app.options.max + 2,
+    pool_connections: db.connections_max + 2,
     application_name: 'carillon heartbeat',
     // Below the TTL, however short that is: a heartbeat that stops inside its transaction must not hold a run's lock.
     idle_in_transaction_timeout_ms: Math.ceil(limits.lease_ttl_ms / 2),

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Database } from '@carillon/engine';
+import { type Database, ping } from '@carillon/engine';
 import { connectEmbedded, type Embedded } from '../embedded/embedded.ts';
 import { CliError, isUnreachable } from '../errors.ts';
 import type { Output } from '../output.ts';
@@ -22,7 +22,7 @@ export function keepDatabase(db: Database, dataDir: string, app_url: string, out
 
   async function look(): Promise<void> {
     try {
-      await db.app.query('SELECT 1');
+      await ping(db);
     } catch (error) {
       if (!isUnreachable(error) || end.signal.aborted) return;
       output.warn('carillon: the embedded database does not answer; starting it again [database_unavailable]');

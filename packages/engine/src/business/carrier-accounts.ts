@@ -2,7 +2,7 @@ import type { BusinessId, CarrierAccount, CarrierCredentials, CreateCarrierAccou
 import { CarillonError, CarrierAccountId } from '@carillon/contract';
 import { z } from 'zod';
 import type { Database, Tx } from '../db/database.ts';
-import { inBusiness } from '../db/database.ts';
+import { inBusiness, queryGlobal } from '../db/database.ts';
 import { keysetPage, type Page } from '../run/read.ts';
 import { readBusiness } from './business.ts';
 import { openSecret, sealSecret } from './secrets.ts';
@@ -149,7 +149,8 @@ async function readAccounts(tx: Tx, only: CarrierAccountId | null, after: number
 const Reserved = z.tuple([z.object({ id: CarrierAccountId })]);
 
 async function reserveId(db: Database): Promise<CarrierAccountId> {
-  const { rows } = await db.app.query(
+  const rows = await queryGlobal(
+    db,
     "SELECT nextval(pg_get_serial_sequence('carillon.carrier_accounts', 'carrier_account_id')) AS id",
   );
   return Reserved.parse(rows)[0].id;

@@ -2,7 +2,7 @@ import { BusinessId, CarillonError, type Language } from '@carillon/contract';
 import { z } from 'zod';
 import { parseCountry } from './country.ts';
 import type { Database } from '../db/database.ts';
-import { inBusiness } from '../db/database.ts';
+import { inBusiness, queryGlobal } from '../db/database.ts';
 import { insertKey } from './keys.ts';
 import { isStorable } from './storable.ts';
 import { isTimeZone } from './time-zone.ts';
@@ -55,7 +55,8 @@ function checked(input: NewBusiness) {
 const Reserved = z.tuple([z.object({ id: BusinessId })]);
 
 async function reserveId(db: Database): Promise<BusinessId> {
-  const { rows } = await db.app.query(
+  const rows = await queryGlobal(
+    db,
     "SELECT nextval(pg_get_serial_sequence('carillon.businesses', 'business_id')) AS id",
   );
   return Reserved.parse(rows)[0].id;

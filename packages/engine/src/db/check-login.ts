@@ -1,6 +1,4 @@
-import type pg from 'pg';
-import type { Database } from './database.ts';
-import { sqlState } from './database.ts';
+import { type Database, discover, queryGlobal, sqlState } from './database.ts';
 import { type HistoryRow, MIGRATIONS_DIRECTORY, planMigrations, readMigrations } from './migration-files.ts';
 
 export type LoginErrorCode = 'login_too_strong' | 'schema_missing' | 'schema_older' | 'access_missing';
@@ -22,11 +20,11 @@ export class LoginError extends Error {
  */
 export async function checkLogin(db: Database): Promise<void> {
   // The application first: of one that is too strong the second login need not even exist.
-  const app = refuseStrength(await strengthOf(db.app, null));
-  const discovery = refuseStrength(await strengthOf(db.discovery, null));
+  const app = refuseStrength(await strengthOf(db, queryGlobal, null));
+  const discovery = refuseStrength(await strengthOf(db, discover, null));
   if (app === discovery)
     throw new LoginError('login_too_strong', `The application and discovery share the login ${app}; give each its own`);
-  refuseStrength(await strengthOf(db.app, discovery));
+  refuseStrength(await strengthOf(db, queryGlobal, discovery));
 }
 
 function refuseStrength({ login, strengths }: { login: string; strengths: string[] }): string {
@@ -37,8 +35,13 @@ function refuseStrength({ login, strengths }: { login: string; strengths: string
   );
 }
 
-async function strengthOf(pool: pg.Pool, discovery: string | null): Promise<{ login: string; strengths: string[] }> {
-  const { rows } = await pool.query<{ login: string; attributes: string[]; owns: string[]; member_of: string[] }>(
+async function strengthOf(
+  db: Database,
+  ask: typeof queryGlobal,
+  discovery: string | null,
+): Promise<{ login: string; strengths: string[] }> {
+  const rows = await ask<{ login: string; attributes: string[]; owns: string[]; member_of: string[] }>(
+    db,
     `WITH owners AS (
        SELECT nspowner AS oid FROM pg_namespace WHERE nspname = 'carillon'
        UNION SELECT c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'carillon')
@@ -83,10 +86,10 @@ export async function checkSchema(db: Database, directory = MIGRATIONS_DIRECTORY
 
 async function readHistory(db: Database): Promise<HistoryRow[]> {
   try {
-    const { rows } = await db.app.query<HistoryRow>(
+    return await queryGlobal<HistoryRow>(
+      db,
       'SELECT version, name, checksum, applied_at, duration_ms FROM carillon.schema_migrations ORDER BY version',
     );
-    return rows;
   } catch (error) {
     const state = sqlState(error);
     if (state === '42P01' || state === '3F000')

@@ -1,13 +1,22 @@
 import pg from 'pg';
 import type { BusinessId } from '@carillon/contract';
 
+/** The connections lie under keys that only this file has: whoever holds a Database must come in by one of the doors. */
+const APP = Symbol('app');
+const DISCOVERY = Symbol('discovery');
+
 /**
- * The two doors to the database. Tenant tables are reached through `inBusiness` alone; `discover` reads a few columns
- * across businesses through a login of its own, to find work, and can write nothing.
+ * The database, by its doors: tenant tables are reached through `inBusiness` alone; `queryGlobal` is for the few tables
+ * that belong to no business; `discover` reads a few columns across businesses through a login of its own, to find
+ * work, and can write nothing.
  */
 export interface Database {
-  readonly app: pg.Pool;
-  readonly discovery: pg.Pool;
+  readonly [APP]: pg.Pool;
+  readonly [DISCOVERY]: pg.Pool;
+  /** How many connections the application's pool may have. */
+  readonly connections_max: number;
+  /** What they do now; `waiting`: requests that wait for one; `taken`: how often one was taken since the beginning. */
+  connections(): { busy: number; idle: number; waiting: number; taken: number };
   close(): Promise<void>;
 }
 
@@ -85,9 +94,18 @@ export function openDatabase(options: DatabaseOptions): Database {
     // it off may stand in the very packet that makes it ready. The next statement on it fails.
     pool.on('connect', (client) => void client.on('error', () => {}));
   }
+  let taken = 0;
+  app.on('acquire', () => void taken++);
   return {
-    app,
-    discovery,
+    [APP]: app,
+    [DISCOVERY]: discovery,
+    connections_max: app.options.max,
+    connections: () => ({
+      busy: app.totalCount - app.idleCount,
+      idle: app.idleCount,
+      waiting: app.waitingCount,
+      taken,
+    }),
     async close() {
       await Promise.all([app.end(), discovery.end()]);
     },
@@ -131,7 +149,7 @@ export async function inBusiness<T>(db: Database, business_id: BusinessId, work:
 
 async function once<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => Promise<T>): Promise<T> {
   if (!Number.isSafeInteger(business_id) || business_id <= 0) throw new TypeError('inBusiness: not a business id');
-  const client = await db.app.connect();
+  const client = await db[APP].connect();
   let broken: Error | undefined;
   const onError = (error: Error) => (broken = error);
   client.on('error', onError);
@@ -186,8 +204,25 @@ function guard(sql: string, touched: number | null, expected: number): void {
 
 /** Reads across businesses, through the discovery login: a few columns, no writes. */
 export async function discover<Row extends object>(db: Database, sql: string, params: Params = []): Promise<Row[]> {
-  const result = await db.discovery.query<Row & pg.QueryResultRow>(sql, params as unknown[]);
-  return result.rows;
+  return (await db[DISCOVERY].query<Row & pg.QueryResultRow>(single(sql, params))).rows;
+}
+
+/**
+ * One statement, in no business, through the application's login: for the tables that belong to none, and for what the
+ * server is asked about itself. Row security answers it with an error where it names a tenant table.
+ */
+export async function queryGlobal<Row extends object>(db: Database, sql: string, params: Params = []): Promise<Row[]> {
+  return (await db[APP].query<Row & pg.QueryResultRow>(single(sql, params))).rows;
+}
+
+/** The extended protocol takes one statement: nobody can put a transaction with a business of its choice in here. */
+function single(text: string, params: Params): pg.QueryConfig & { queryMode: 'extended' } {
+  return { text, values: params as unknown[], queryMode: 'extended' };
+}
+
+/** Resolves when the server answers; throws what stands in the way. */
+export async function ping(db: Database): Promise<void> {
+  await queryGlobal(db, 'SELECT 1');
 }
 
 /** The five-character SQLSTATE of a server's error, or undefined. */

@@ -1,6 +1,6 @@
 import pg from 'pg';
 import type { BusinessId } from '@carillon/contract';
-import type { Database } from './database.ts';
+import { type Database, queryGlobal } from './database.ts';
 
 const CHANNEL = 'carillon';
 /** NOTIFY payloads end at 8,000 bytes. */
@@ -27,7 +27,7 @@ export function createWaker(db: Database, gather_ms: number, onError: (error: un
     for (let from = 0; from < ids.length; from += BUSINESSES_PER_NOTICE) {
       const payload = JSON.stringify(ids.slice(from, from + BUSINESSES_PER_NOTICE));
       sending = sending
-        .then(() => db.app.query('SELECT pg_notify($1, $2)', [CHANNEL, payload]))
+        .then(() => queryGlobal(db, 'SELECT pg_notify($1, $2)', [CHANNEL, payload]))
         .then(() => {}, onError);
     }
   };

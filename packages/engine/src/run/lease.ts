@@ -1,6 +1,6 @@
 import type { BusinessId, RunId } from '@carillon/contract';
 import type { Database, Tx } from '../db/database.ts';
-import { discover, inBusiness } from '../db/database.ts';
+import { discover, inBusiness, queryGlobal } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { RunRow } from './row.ts';
 
@@ -122,22 +122,24 @@ const FORGET_WORKERS_AFTER = '1 hour';
 
 /** Says that this worker lives, at most ten times a TTL. Returns how many do, itself included. */
 async function markAlive(db: Database, worker_id: string, limits: Limits): Promise<number> {
-  const shown = await db.app.query(
+  const shown = await queryGlobal(
+    db,
     `INSERT INTO carillon.workers AS w (worker_id) VALUES ($1) ON CONFLICT (worker_id) DO UPDATE SET seen_at = now()
-     WHERE w.seen_at NOT BETWEEN now() - $2 * interval '1 ms' AND now() + interval '2 s'`,
+     WHERE w.seen_at NOT BETWEEN now() - $2 * interval '1 ms' AND now() + interval '2 s' RETURNING worker_id`,
     [worker_id, limits.lease_ttl_ms / 10],
   );
-  if (shown.rowCount)
-    await db.app.query('DELETE FROM carillon.workers WHERE seen_at < now() - $1::interval', [FORGET_WORKERS_AFTER]);
-  const alive = await db.app.query<{ workers: number }>(
+  if (shown.length > 0)
+    await queryGlobal(db, 'DELETE FROM carillon.workers WHERE seen_at < now() - $1::interval', [FORGET_WORKERS_AFTER]);
+  const [alive] = await queryGlobal<{ workers: number }>(
+    db,
     `SELECT count(*) AS workers FROM carillon.workers
      WHERE seen_at BETWEEN now() - $1 * interval '1 ms' AND now() + interval '2 s'`,
     [limits.lease_ttl_ms],
   );
-  return Math.max(1, alive.rows[0]?.workers ?? 1);
+  return Math.max(1, alive?.workers ?? 1);
 }
 
 /** A worker that stops says so, and the others take over its share at once. */
 export async function leaveWorkers(db: Database, worker_id: string): Promise<void> {
-  await db.app.query('DELETE FROM carillon.workers WHERE worker_id = $1', [worker_id]);
+  await queryGlobal(db, 'DELETE FROM carillon.workers WHERE worker_id = $1', [worker_id]);
 }
