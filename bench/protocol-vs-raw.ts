@@ -10,6 +10,7 @@ import {
   defaultLimits,
   type Evidence,
   openDatabase,
+  localActor,
   recordEvidence,
   systemClock,
 } from '@carillon/engine';
@@ -64,6 +65,8 @@ async function prepare(superuser: pg.Pool): Promise<Side> {
   return { business_id: BusinessId.parse(business_id), run_id: run_id as RunId, account };
 }
 
+const BENCH = localActor('bench');
+
 async function drainByProtocol(appUrl: string, side: Side, placed: boolean): Promise<void> {
   const db = openDatabase({ app_url: appUrl, pool_connections: 1 });
   const lease = { ...side, carrier_account_id: side.account, lease_epoch: 1 };
@@ -75,7 +78,7 @@ async function drainByProtocol(appUrl: string, side: Side, placed: boolean): Pro
         db,
         side.business_id,
         side.run_id,
-        attempts.map((key) => ({ key, evidence: evidence(key) })),
+        attempts.map((key) => ({ key, evidence: evidence(key), actor: BENCH })),
         limits,
       );
     if (placed) await all((key) => ({ kind: 'accepted', call_id: `CA${key.seq}` }));

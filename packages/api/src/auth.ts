@@ -77,6 +77,8 @@ export function principalOf(request: FastifyRequest): Principal {
   return request.principal;
 }
 
+/** Whose key it is, as `created_by` and the trail name it, with where the request came from. */
 export function actorOf(request: FastifyRequest): Actor {
-  return { name: `key:${principalOf(request).key_id}`, user_id: null };
+  const name = `key:${principalOf(request).key_id}`;
+  return { name, user_id: null, source: request.ip, request_id: request.id };
 }

@@ -96,10 +96,11 @@ async function recordCall(
 ): Promise<Recorded> {
   const { business_id, run_id, seq, attempt_no, token, carrier_account_id } = path;
   const key = { business_id, run_id, seq, attempt_no, token };
-  const recorded = await context.gatherer.record({ key, evidence: { kind: 'call', call } });
+  const actor = { name: 'carrier', user_id: null, source: request.ip, request_id: request.id };
+  const recorded = await context.gatherer.record({ key, evidence: { kind: 'call', call }, actor });
   if (recorded === 'unknown_attempt') {
     logSecurity(request, context.metrics, 'forgotten_call', { call_id: call.call_id });
-    await reportForgottenCall(context.db, business_id, carrier_account_id, call.call_id);
+    await reportForgottenCall(context.db, business_id, carrier_account_id, call.call_id, actor);
     context.waker.wake(business_id);
   }
   return recorded;

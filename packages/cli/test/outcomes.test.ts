@@ -19,12 +19,13 @@ const LEADS = 1_300;
 let database: TestDatabase;
 let db: Database;
 let business_id: BusinessId;
+const actor = { name: 'test', user_id: null };
 let run_id: RunId;
 
 beforeAll(async () => {
   database = await createTestDatabase();
   db = openDatabase({ app_url: database.appUrl });
-  ({ business_id } = await createBusiness(db, { name: 'x' }));
+  ({ business_id } = await createBusiness(db, { name: 'x' }, actor));
   await createCarrierAccount(
     db,
     business_id,
@@ -39,6 +40,7 @@ beforeAll(async () => {
       calls_per_second: 1,
     },
     Buffer.alloc(32, 1),
+    actor,
   );
   const list_id = ListId.parse((await createList(db, business_id, { name: 'x' })).list_id);
   const lines = Array.from({ length: LEADS }, (_, n) => `+97250${2_000_000 + n}`);
@@ -51,12 +53,7 @@ beforeAll(async () => {
       yield csv;
     })(),
   );
-  const { run } = await createRun(
-    db,
-    business_id,
-    { list_id },
-    { actor: { name: 'test', user_id: null }, limits: defaultLimits },
-  );
+  const { run } = await createRun(db, business_id, { list_id }, { actor, limits: defaultLimits });
   run_id = RunId.parse(run.run_id);
 });
 afterAll(async () => {

@@ -1,4 +1,4 @@
-export type { Actor } from './actor.ts';
+export { type Actor, localActor } from './actor.ts';
 export * from './clock.ts';
 export * from './limits.ts';
 export {

@@ -4,7 +4,7 @@ import { readBusiness } from '../src/business/business.ts';
 import { createBusiness } from '../src/business/create-business.ts';
 import { authenticate } from '../src/business/keys.ts';
 import { inBusiness } from '../src/db/database.ts';
-import { createFixture, type Fixture } from './support/fixture.ts';
+import { actor, createFixture, type Fixture } from './support/fixture.ts';
 
 let fixture: Fixture;
 beforeAll(async () => {
@@ -14,7 +14,7 @@ afterAll(async () => await fixture.close());
 
 describe('createBusiness', () => {
   it('makes a business with an owner, in Israel and Hebrew unless told otherwise', async () => {
-    const { business_id, key } = await createBusiness(fixture.db, { name: ' Clinic ' });
+    const { business_id, key } = await createBusiness(fixture.db, { name: ' Clinic ' }, actor);
     expect(await inBusiness(fixture.db, business_id, readBusiness)).toEqual({
       name: 'Clinic',
       country: 'IL',
@@ -23,12 +23,11 @@ describe('createBusiness', () => {
     });
     expect(await authenticate(fixture.db, key)).toMatchObject({ business_id, role: 'owner', language: 'he' });
 
-    const other = await createBusiness(fixture.db, {
-      name: 'Clinic',
-      country: 'gb',
-      language: 'en',
-      time_zone: 'Europe/London',
-    });
+    const other = await createBusiness(
+      fixture.db,
+      { name: 'Clinic', country: 'gb', language: 'en', time_zone: 'Europe/London' },
+      actor,
+    );
     expect(other.business_id).not.toBe(business_id);
     expect(await inBusiness(fixture.db, other.business_id, readBusiness)).toMatchObject({
       country: 'GB',
@@ -46,7 +45,7 @@ describe('createBusiness', () => {
     [{ name: 'a', time_zone: '+02:00' }, '"+02:00"'],
   ])('refuses %o and leaves nothing', async (input, words) => {
     const before = await fixture.rows('SELECT count(*) FROM carillon.businesses');
-    await expect(createBusiness(fixture.db, input)).rejects.toMatchObject({
+    await expect(createBusiness(fixture.db, input, actor)).rejects.toMatchObject({
       code: 'invalid_request',
       message: expect.stringContaining(words),
     });
@@ -56,15 +55,15 @@ describe('createBusiness', () => {
   it('leaves no business without its key', async () => {
     await fixture.rows('ALTER TABLE carillon.api_keys ADD CONSTRAINT never CHECK (false) NOT VALID');
     const before = await fixture.rows('SELECT count(*) FROM carillon.businesses');
-    await expect(createBusiness(fixture.db, { name: 'a' })).rejects.toThrow('never');
+    await expect(createBusiness(fixture.db, { name: 'a' }, actor)).rejects.toThrow('never');
     expect(await fixture.rows('SELECT count(*) FROM carillon.businesses')).toEqual(before);
     await fixture.rows('ALTER TABLE carillon.api_keys DROP CONSTRAINT never');
   });
 });
 
 it('sees no business but its own', async () => {
-  const one = await createBusiness(fixture.db, { name: 'one' });
-  const two = await createBusiness(fixture.db, { name: 'two' });
+  const one = await createBusiness(fixture.db, { name: 'one' }, actor);
+  const two = await createBusiness(fixture.db, { name: 'two' }, actor);
   const seen = await inBusiness(fixture.db, one.business_id, (tx) => tx.query('SELECT name FROM carillon.businesses'));
   expect(seen).toEqual([{ name: 'one' }]);
   const foreign = inBusiness(fixture.db, one.business_id, (tx) =>

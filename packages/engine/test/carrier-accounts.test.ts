@@ -10,7 +10,7 @@ import {
   resumeLane,
 } from '../src/business/carrier-accounts.ts';
 import { createBusiness } from '../src/business/create-business.ts';
-import { createFixture, type Fixture } from './support/fixture.ts';
+import { actor, createFixture, type Fixture } from './support/fixture.ts';
 
 const secret = randomBytes(32);
 const input = CreateCarrierAccount.parse({
@@ -39,15 +39,15 @@ let ours: BusinessId;
 let theirs: BusinessId;
 beforeAll(async () => {
   fixture = await createFixture();
-  ours = (await createBusiness(fixture.db, { name: 'ours' })).business_id;
-  theirs = (await createBusiness(fixture.db, { name: 'theirs' })).business_id;
+  ours = (await createBusiness(fixture.db, { name: 'ours' }, actor)).business_id;
+  theirs = (await createBusiness(fixture.db, { name: 'theirs' }, actor)).business_id;
 });
 afterAll(async () => await fixture.close());
 
 let created = 0;
 /** Each under an account of its own at the carrier, if not told which. */
 const create = (account_sid = `AC-own-${++created}`) =>
-  createCarrierAccount(fixture.db, ours, { ...input, account_sid }, secret);
+  createCarrierAccount(fixture.db, ours, { ...input, account_sid }, secret, actor);
 const find = async (carrier_account_id: number) =>
   (await listCarrierAccounts(fixture.db, ours, { limit: 1_000 })).items.find(
     (account) => account.carrier_account_id === carrier_account_id,
@@ -88,8 +88,10 @@ describe('a carrier account', () => {
   it('is not made without its lane, nor for a business that does not exist', async () => {
     const before = await fixture.rows('SELECT count(*) FROM carillon.carrier_accounts');
     const bad = { ...input, account_sid: 'AC-bad', calls_per_second: 1e9 };
-    await expect(createCarrierAccount(fixture.db, ours, bad, secret)).rejects.toThrow(/calls_per_second|aborted/);
-    const nobody = createCarrierAccount(fixture.db, BusinessId.parse(987_654), input, secret);
+    await expect(createCarrierAccount(fixture.db, ours, bad, secret, actor)).rejects.toThrow(
+      /calls_per_second|aborted/,
+    );
+    const nobody = createCarrierAccount(fixture.db, BusinessId.parse(987_654), input, secret, actor);
     await expect(nobody).rejects.toMatchObject({ code: 'invalid_request' });
     expect(await fixture.rows('SELECT count(*) FROM carillon.carrier_accounts')).toEqual(before);
   });
@@ -97,7 +99,7 @@ describe('a carrier account', () => {
   it('has its numbers to itself: the same carrier account can’t be entered with one of them again', async () => {
     const first = await create('AC-twice');
     const again = (changes: Partial<typeof input>) =>
-      createCarrierAccount(fixture.db, ours, { ...input, account_sid: 'AC-twice', ...changes }, secret);
+      createCarrierAccount(fixture.db, ours, { ...input, account_sid: 'AC-twice', ...changes }, secret, actor);
     // However many slashes the address ends with.
     const one = { base_url: `${shown.base_url}/`, from_numbers: ['+97231110009', '+97231110001'] };
     await expect(again(one)).rejects.toMatchObject({
@@ -141,11 +143,11 @@ describe('a carrier account', () => {
   });
 
   it('is listed in pages', async () => {
-    const { business_id } = await createBusiness(fixture.db, { name: 'many' });
+    const { business_id } = await createBusiness(fixture.db, { name: 'many' }, actor);
     const made: number[] = [];
     for (let n = 0; n < 5; n++) {
       const own = { ...input, account_sid: `AC${n}` };
-      made.push((await createCarrierAccount(fixture.db, business_id, own, secret)).carrier_account_id);
+      made.push((await createCarrierAccount(fixture.db, business_id, own, secret, actor)).carrier_account_id);
     }
     const seen: number[] = [];
     let after: number | undefined;
@@ -185,7 +187,7 @@ describe('a halted lane', () => {
     const account = await create();
     const { carrier_account_id } = account;
     await halt(carrier_account_id, null);
-    expect(await resumeLane(fixture.db, ours, CarrierAccountId.parse(carrier_account_id))).toEqual(account);
+    expect(await resumeLane(fixture.db, ours, CarrierAccountId.parse(carrier_account_id), actor)).toEqual(account);
     expect(
       await fixture.rows(
         `SELECT halted_reason, halted_until_us, refusals_in_a_row FROM carillon.lanes WHERE carrier_account_id = $1`,
@@ -207,7 +209,7 @@ describe('another business', () => {
         code: 'carrier_account_not_found',
         details: {},
       });
-      await expect(resumeLane(fixture.db, theirs, id)).rejects.toMatchObject({
+      await expect(resumeLane(fixture.db, theirs, id, actor)).rejects.toMatchObject({
         code: 'carrier_account_not_found',
         details: {},
       });

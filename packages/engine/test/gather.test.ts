@@ -1,6 +1,15 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createGatherer } from '../src/call/gather.ts';
-import { claimAll, createFixture, createTenant, ended, type Fixture, lease, startRun } from './support/fixture.ts';
+import {
+  actor,
+  claimAll,
+  createFixture,
+  createTenant,
+  ended,
+  type Fixture,
+  lease,
+  startRun,
+} from './support/fixture.ts';
 
 let fixture: Fixture;
 beforeAll(async () => {
@@ -19,9 +28,9 @@ describe('gathered evidence', () => {
     const errors: unknown[] = [];
     const gatherer = createGatherer(fixture.db, waker, fixture.limits, (error) => errors.push(error));
     const recorded = await Promise.allSettled([
-      gatherer.record({ key: first, evidence: ended('C1', 'completed') }),
-      gatherer.record({ key: broken, evidence: ended('no text\0', 'completed') }),
-      gatherer.record({ key: last, evidence: ended('C3', 'completed') }),
+      gatherer.record({ key: first, evidence: ended('C1', 'completed'), actor }),
+      gatherer.record({ key: broken, evidence: ended('no text\0', 'completed'), actor }),
+      gatherer.record({ key: last, evidence: ended('C3', 'completed'), actor }),
     ]);
     expect(recorded).toMatchObject([
       { status: 'fulfilled', value: 'applied' },

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createBusiness } from '../src/business/create-business.ts';
 import { importLeads } from '../src/lead/import.ts';
 import { createList } from '../src/lead/lists.ts';
-import { createFixture, type Fixture } from './support/fixture.ts';
+import { actor, createFixture, type Fixture } from './support/fixture.ts';
 import { linesOf, membersOf } from './support/leads.ts';
 
 const examples = path.join(import.meta.dirname, '../../../examples');
@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(async () => await fixture.close());
 
 async function load() {
-  const { business_id } = await createBusiness(fixture.db, { name: 'example' });
+  const { business_id } = await createBusiness(fixture.db, { name: 'example' }, actor);
   const list_id = ListId.parse((await createList(fixture.db, business_id, { name: 'leads' })).list_id);
   const file = createReadStream(path.join(examples, 'leads.csv'));
   const report = await importLeads(fixture.db, business_id, list_id, file);

@@ -3,14 +3,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createBusiness } from '../src/business/create-business.ts';
 import { importLeads } from '../src/lead/import.ts';
 import { createList, listListLeads } from '../src/lead/lists.ts';
-import { createFixture, type Fixture } from './support/fixture.ts';
+import { actor, createFixture, type Fixture } from './support/fixture.ts';
 import { csv, linesOf, membersOf, number } from './support/leads.ts';
 
 let fixture: Fixture;
 let business_id: BusinessId;
 beforeAll(async () => {
   fixture = await createFixture();
-  business_id = (await createBusiness(fixture.db, { name: 'ours' })).business_id;
+  business_id = (await createBusiness(fixture.db, { name: 'ours' }, actor)).business_id;
 });
 afterAll(async () => await fixture.close());
 
@@ -233,7 +233,7 @@ describe('an idempotency key', () => {
   });
 
   it('is each business its own', async () => {
-    const other = (await createBusiness(fixture.db, { name: 'theirs' })).business_id;
+    const other = (await createBusiness(fixture.db, { name: 'theirs' }, actor)).business_id;
     const list_id = ListId.parse((await createList(fixture.db, other, { name: 'list' })).list_id);
     await load(await newList(), csv(FILE), { idempotency_key: 'mine' });
     const theirs = importLeads(fixture.db, other, list_id, csv('phone\n0501002001\n'), { idempotency_key: 'mine' });

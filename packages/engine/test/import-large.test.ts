@@ -5,7 +5,7 @@ import { createBusiness } from '../src/business/create-business.ts';
 import { openDatabase } from '../src/db/database.ts';
 import { importLeads } from '../src/lead/import.ts';
 import { createList } from '../src/lead/lists.ts';
-import { createFixture, type Fixture } from './support/fixture.ts';
+import { actor, createFixture, type Fixture } from './support/fixture.ts';
 import { csv } from './support/leads.ts';
 
 let fixture: Fixture;
@@ -22,7 +22,7 @@ const PIECE_LINES = 500;
 
 it('a large file is read no faster than it is written, and each of its lines costs the same', async () => {
   const db = openDatabase({ app_url: fixture.appUrl, pool_connections: 1 });
-  const { business_id } = await createBusiness(db, { name: 'large' });
+  const { business_id } = await createBusiness(db, { name: 'large' }, actor);
   const newList = async () => ListId.parse((await createList(db, business_id, { name: 'list' })).list_id);
   // On the same connection, so that plans made for tiny tables would be at hand.
   for (let n = 0; n < 8; n++)

@@ -5,7 +5,7 @@ import { createLead } from '../src/lead/create-lead.ts';
 import { importLeads } from '../src/lead/import.ts';
 import { createList, listLists, listListLeads, listNamed } from '../src/lead/lists.ts';
 import { rejectedLines } from '../src/lead/rejected-lines.ts';
-import { createFixture, type Fixture } from './support/fixture.ts';
+import { actor, createFixture, type Fixture } from './support/fixture.ts';
 import { csv, linesOf, membersOf, number } from './support/leads.ts';
 
 let fixture: Fixture;
@@ -13,8 +13,8 @@ let ours: BusinessId;
 let theirs: BusinessId;
 beforeAll(async () => {
   fixture = await createFixture();
-  ours = (await createBusiness(fixture.db, { name: 'ours' })).business_id;
-  theirs = (await createBusiness(fixture.db, { name: 'theirs', country: 'US' })).business_id;
+  ours = (await createBusiness(fixture.db, { name: 'ours' }, actor)).business_id;
+  theirs = (await createBusiness(fixture.db, { name: 'theirs', country: 'US' }, actor)).business_id;
 });
 afterAll(async () => await fixture.close());
 
@@ -222,7 +222,7 @@ describe('createLead', () => {
 
 describe('lists', () => {
   it('are shown newest first, in pages', async () => {
-    const { business_id } = await createBusiness(fixture.db, { name: 'many lists' });
+    const { business_id } = await createBusiness(fixture.db, { name: 'many lists' }, actor);
     const made = [await newList(business_id), await newList(business_id), await newList(business_id)];
     const first = await listLists(fixture.db, business_id, { limit: 2 });
     expect(first.items.map((list) => list.list_id)).toEqual([made[2], made[1]]);

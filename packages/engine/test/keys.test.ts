@@ -3,15 +3,15 @@ import { BusinessId, KeyId } from '@carillon/contract';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createBusiness } from '../src/business/create-business.ts';
 import { authenticate, createKey, revokeKey } from '../src/business/keys.ts';
-import { createFixture, type Fixture } from './support/fixture.ts';
+import { actor, createFixture, type Fixture } from './support/fixture.ts';
 
 let fixture: Fixture;
 let ours: BusinessId;
 let theirs: BusinessId;
 beforeAll(async () => {
   fixture = await createFixture();
-  ours = (await createBusiness(fixture.db, { name: 'ours', language: 'en' })).business_id;
-  theirs = (await createBusiness(fixture.db, { name: 'theirs' })).business_id;
+  ours = (await createBusiness(fixture.db, { name: 'ours', language: 'en' }, actor)).business_id;
+  theirs = (await createBusiness(fixture.db, { name: 'theirs' }, actor)).business_id;
 });
 afterAll(async () => await fixture.close());
 

@@ -7,6 +7,7 @@ import { boundCallIds } from '../src/call/tend.ts';
 import { inBusiness } from '../src/db/database.ts';
 import { stopRun } from '../src/run/stop.ts';
 import {
+  actor,
   claimAll,
   claimOnce,
   createFixture,
@@ -43,7 +44,7 @@ async function becomesAbsent(attempt: AttemptKey): Promise<void> {
 }
 
 async function recordTogether(attempt: AttemptKey, ...evidence: Evidence[]) {
-  const items = evidence.map((one) => ({ key: attempt, evidence: one }));
+  const items = evidence.map((one) => ({ key: attempt, evidence: one, actor }));
   return await recordEvidence(fixture.db, attempt.business_id, attempt.run_id, items, fixture.limits);
 }
 
@@ -141,7 +142,7 @@ describe('the end of a call that was believed absent', () => {
     if (!other) throw new Error('two are wanted');
     await record(fixture, other, live('C-other', 'in_call'));
     await becomesAbsent(attempt);
-    await stopRun(fixture.db, tenant.business_id, run_id, 'drain');
+    await stopRun(fixture.db, tenant.business_id, run_id, 'drain', actor);
     expect(await record(fixture, attempt, ended('C1', 'completed'))).toBe('applied');
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelling', cancelled: 1, in_progress: 1 });
     const last = await fixture.rows(

@@ -3,6 +3,7 @@ import { expireDialing, findDue } from '../src/call/tend.ts';
 import { pauseRun } from '../src/run/pause.ts';
 import { stopRun } from '../src/run/stop.ts';
 import {
+  actor,
   claimAll,
   claimOnce,
   createFixture,
@@ -97,7 +98,7 @@ describe('evidence', () => {
 describe('an attempt whose answer was lost', () => {
   it('becomes unknown past its deadline, whatever its run does, and keeps its line', async () => {
     const { tenant, run_id } = await oneAttempt();
-    await pauseRun(fixture.db, tenant.business_id, run_id, 'drain');
+    await pauseRun(fixture.db, tenant.business_id, run_id, 'drain', actor);
     const due = (await findDue(fixture.db, fixture.limits)).filter((item) => item.run_id === run_id);
     expect(due.map(({ errand }) => errand)).toEqual(['expire']);
     expect(await expireDialing(fixture.db, due)).toBe(1);
@@ -187,7 +188,7 @@ describe('a stop', () => {
   it('hangs up every open attempt, those without a call id included, and refuses what is not dialled yet', async () => {
     const { tenant, run_id, attempt, more } = await oneAttempt(5, 3);
     await record(fixture, attempt, { kind: 'accepted', call_id: 'C1' });
-    const stopped = await stopRun(fixture.db, tenant.business_id, run_id, 'hang_up');
+    const stopped = await stopRun(fixture.db, tenant.business_id, run_id, 'hang_up', actor);
     expect(stopped.in_flight).toBe(3);
     const flags = await fixture.rows('SELECT hang_up FROM carillon.open_attempts WHERE run_id = $1', [run_id]);
     expect(flags).toHaveLength(3);
@@ -202,7 +203,7 @@ describe('a stop', () => {
   it('lets a late call of a stopped run be hung up', async () => {
     const { tenant, run_id, attempt } = await oneAttempt();
     await record(fixture, attempt, { kind: 'unknown', cause: 'timeout' });
-    await stopRun(fixture.db, tenant.business_id, run_id, 'drain');
+    await stopRun(fixture.db, tenant.business_id, run_id, 'drain', actor);
     await record(fixture, attempt, { kind: 'absent' });
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelled', cancelled: 1 });
     expect(await record(fixture, attempt, live('C1', 'ringing'))).toBe('unwanted');

@@ -7,6 +7,7 @@ import { pauseRun } from '../src/run/pause.ts';
 import { sweepOnce } from '../src/run/sweep.ts';
 import { stopRun } from '../src/run/stop.ts';
 import {
+  actor,
   addList,
   claimAll,
   claimOnce,
@@ -90,7 +91,7 @@ describe('a lease', () => {
     const tenant = await createTenant(fixture, { leads: 20, lines: 2 });
     const run_id = await startRun(fixture, tenant);
     const mine = await lease(fixture, tenant, run_id);
-    await pauseRun(fixture.db, tenant.business_id, run_id, 'drain', 'lunch');
+    await pauseRun(fixture.db, tenant.business_id, run_id, 'drain', actor, 'lunch');
     expect(await claimOnce(fixture, mine)).toMatchObject({ state: 'lost', attempts: [] });
     expect(await readRow(fixture, run_id)).toMatchObject({
       status: 'paused',
@@ -174,7 +175,7 @@ describe('the cursors', () => {
       const { kept, counted } = await recount(fixture, run_id);
       expect(kept).toEqual(counted);
     }
-    await stopRun(fixture.db, tenant.business_id, run_id, 'drain');
+    await stopRun(fixture.db, tenant.business_id, run_id, 'drain', actor);
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelled', cancelled: 230, cursor_position: 250 });
     while (await sweepOnce(fixture.db, fixture.limits, fail));
     const states = await fixture.rows(

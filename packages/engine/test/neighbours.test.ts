@@ -6,7 +6,7 @@ import { heartbeat } from '../src/run/heartbeat.ts';
 import { leaseRuns } from '../src/run/lease.ts';
 import { stopRun } from '../src/run/stop.ts';
 import { sweepOnce } from '../src/run/sweep.ts';
-import { createFixture, createTenant, type Fixture, lease, readRow, startRun } from './support/fixture.ts';
+import { actor, createFixture, createTenant, type Fixture, lease, readRow, startRun } from './support/fixture.ts';
 
 /** Trouble with the rows of one business is no trouble for another. */
 
@@ -93,7 +93,7 @@ describe('a run that breaks', () => {
 
   it('when it is swept does not keep others unswept', async () => {
     const { bad, good } = await twoRuns('not swept');
-    for (const { tenant, run_id } of [bad, good]) await stopRun(fixture.db, tenant.business_id, run_id, 'drain');
+    for (const { tenant, run_id } of [bad, good]) await stopRun(fixture.db, tenant.business_id, run_id, 'drain', actor);
     await fixture.rows(
       `ALTER TABLE carillon.outbound_call_runs ADD CONSTRAINT no_sweep
        CHECK (name <> 'not swept' OR swept_seq = 0) NOT VALID`,
@@ -125,7 +125,7 @@ describe('a run that breaks', () => {
        CHECK (name <> 'not ended' OR cancel_requested_at IS NULL) NOT VALID`,
     );
     const errors: unknown[] = [];
-    await endOverdueRuns(fixture.db, (error) => errors.push(error));
+    await endOverdueRuns(fixture.db, actor, (error) => errors.push(error));
     expect(await readRow(fixture, good.run_id)).toMatchObject({ status: 'cancelled', cancelled: 3 });
     expect(errors).toMatchObject([{ constraint: 'no_end' }]);
   });

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stopRun } from '../src/run/stop.ts';
 import {
+  actor,
   claimAll,
   createFixture,
   createTenant,
@@ -60,7 +61,7 @@ describe('a run from its list to its end', () => {
     const mine = await lease(fixture, tenant, run_id);
     const attempts = await claimAll(fixture, mine, 10);
     expect(attempts).toHaveLength(10);
-    const stopped = await stopRun(fixture.db, tenant.business_id, run_id, 'drain');
+    const stopped = await stopRun(fixture.db, tenant.business_id, run_id, 'drain', actor);
     expect(stopped).toMatchObject({
       status: 'cancelling',
       in_flight: 10,

@@ -9,6 +9,7 @@ import { getJob, getRun, listJobs } from '../src/run/read.ts';
 import { resumeRun } from '../src/run/resume.ts';
 import { stopRun } from '../src/run/stop.ts';
 import {
+  actor,
   claimAll,
   createFixture,
   createTenant,
@@ -58,12 +59,12 @@ describe('a run’s times', () => {
     const run_id = await startRun(fixture, tenant, { ends_at: await inHours(1) });
     const mine = await lease(fixture, tenant, run_id);
     const attempts = await claimAll(fixture, mine, 2);
-    await endOverdueRuns(fixture.db, fail);
+    await endOverdueRuns(fixture.db, actor, fail);
     expect((await readRow(fixture, run_id)).status).toBe('running');
     await fixture.rows("UPDATE carillon.outbound_call_runs SET ends_at = now() - interval '1 s' WHERE run_id = $1", [
       run_id,
     ]);
-    await endOverdueRuns(fixture.db, fail);
+    await endOverdueRuns(fixture.db, actor, fail);
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelling', cancelled: 3, in_progress: 2 });
     for (const attempt of attempts) await record(fixture, attempt, ended(`E${attempt.seq}`, 'completed'));
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelled', completed: 2 });
@@ -73,19 +74,19 @@ describe('a run’s times', () => {
     const tenant = await createTenant(fixture, { leads: 6, lines: 2 });
     const run_id = await startRun(fixture, tenant);
     const first = await claimAll(fixture, await lease(fixture, tenant, run_id), 2);
-    const paused = await pauseRun(fixture.db, tenant.business_id, run_id, 'drain', 'lunch');
+    const paused = await pauseRun(fixture.db, tenant.business_id, run_id, 'drain', actor, 'lunch');
     expect(paused).toMatchObject({ status: 'paused', in_flight: 2, waiting_reason: 'lunch', queued: 4 });
     for (const attempt of first) await record(fixture, attempt, ended(`P${attempt.seq}`, 'completed'));
-    expect(await resumeRun(fixture.db, tenant.business_id, run_id, fixture.limits)).toMatchObject({
+    expect(await resumeRun(fixture.db, tenant.business_id, run_id, fixture.limits, actor)).toMatchObject({
       status: 'running',
     });
     const next = await claimAll(fixture, await lease(fixture, tenant, run_id), 2);
     expect(next.map((attempt) => attempt.seq)).toEqual([3, 4]);
-    await stopRun(fixture.db, tenant.business_id, run_id, 'drain');
-    await expect(pauseRun(fixture.db, tenant.business_id, run_id, 'drain')).rejects.toMatchObject({
+    await stopRun(fixture.db, tenant.business_id, run_id, 'drain', actor);
+    await expect(pauseRun(fixture.db, tenant.business_id, run_id, 'drain', actor)).rejects.toMatchObject({
       code: 'run_state_conflict',
     });
-    await expect(resumeRun(fixture.db, tenant.business_id, run_id, fixture.limits)).rejects.toMatchObject({
+    await expect(resumeRun(fixture.db, tenant.business_id, run_id, fixture.limits, actor)).rejects.toMatchObject({
       code: 'run_state_conflict',
     });
   });
@@ -98,10 +99,10 @@ describe('one job', () => {
     const [attempt] = await claimAll(fixture, await lease(fixture, tenant, run_id), 1);
     if (!attempt) throw new Error('nothing was claimed');
     const queued = { run_id, seq: Seq.parse(2) };
-    await cancelJob(fixture.db, tenant.business_id, queued, fixture.limits);
-    await cancelJob(fixture.db, tenant.business_id, queued, fixture.limits);
+    await cancelJob(fixture.db, tenant.business_id, queued, fixture.limits, actor);
+    await cancelJob(fixture.db, tenant.business_id, queued, fixture.limits, actor);
     expect((await getJob(fixture.db, tenant.business_id, queued)).status).toBe('cancelled');
-    await cancelJob(fixture.db, tenant.business_id, attempt, fixture.limits);
+    await cancelJob(fixture.db, tenant.business_id, attempt, fixture.limits, actor);
     const [open] = await fixture.rows('SELECT hang_up FROM carillon.open_attempts WHERE run_id = $1', [run_id]);
     expect(open).toEqual({ hang_up: 'job' });
     await record(fixture, attempt, ended('J1', 'cancelled'));
@@ -113,13 +114,13 @@ describe('one job', () => {
   it('that was cancelled is passed by the cursor, and the last one ends the run', async () => {
     const tenant = await createTenant(fixture, { leads: 2, lines: 1 });
     const run_id = await startRun(fixture, tenant);
-    await cancelJob(fixture.db, tenant.business_id, { run_id, seq: Seq.parse(1) }, fixture.limits);
+    await cancelJob(fixture.db, tenant.business_id, { run_id, seq: Seq.parse(1) }, fixture.limits, actor);
     const [attempt] = await claimAll(fixture, await lease(fixture, tenant, run_id), 1);
     expect(attempt?.seq).toBe(2);
     if (attempt) await record(fixture, attempt, ended('J2', 'completed'));
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'completed', completed: 1, cancelled: 1 });
     await expect(
-      cancelJob(fixture.db, tenant.business_id, { run_id, seq: Seq.parse(2) }, fixture.limits),
+      cancelJob(fixture.db, tenant.business_id, { run_id, seq: Seq.parse(2) }, fixture.limits, actor),
     ).rejects.toMatchObject({ code: 'job_state_conflict' });
   });
 
@@ -129,13 +130,13 @@ describe('one job', () => {
     const run_id = await startRun(fixture, other);
     const key = { run_id, seq: Seq.parse(1) };
     const code = { code: 'job_not_found' };
-    await expect(cancelJob(fixture.db, tenant.business_id, key, fixture.limits)).rejects.toMatchObject(code);
+    await expect(cancelJob(fixture.db, tenant.business_id, key, fixture.limits, actor)).rejects.toMatchObject(code);
     await expect(getJob(fixture.db, tenant.business_id, key)).rejects.toMatchObject(code);
     for (const act of [
       () => getRun(fixture.db, tenant.business_id, run_id),
-      () => pauseRun(fixture.db, tenant.business_id, run_id, 'drain'),
-      () => resumeRun(fixture.db, tenant.business_id, run_id, fixture.limits),
-      () => stopRun(fixture.db, tenant.business_id, run_id, 'hang_up'),
+      () => pauseRun(fixture.db, tenant.business_id, run_id, 'drain', actor),
+      () => resumeRun(fixture.db, tenant.business_id, run_id, fixture.limits, actor),
+      () => stopRun(fixture.db, tenant.business_id, run_id, 'hang_up', actor),
       () => listJobs(fixture.db, tenant.business_id, run_id, { limit: 5 }),
     ])
       await expect(act()).rejects.toMatchObject({ code: 'run_not_found' });
@@ -147,7 +148,7 @@ describe('reading', () => {
   it('pages by key, and shows a stopped run’s jobs as what they are before their rows are swept', async () => {
     const tenant = await createTenant(fixture, { leads: 5, lines: 1 });
     const run_id = await startRun(fixture, tenant);
-    await stopRun(fixture.db, tenant.business_id, run_id, 'drain');
+    await stopRun(fixture.db, tenant.business_id, run_id, 'drain', actor);
     const first = await listJobs(fixture.db, tenant.business_id, run_id, { status: 'cancelled', limit: 3 });
     expect(first.items.map((job) => job.job_id)).toEqual(
       [1, 2, 3].map((seq) => formatJobId({ run_id, seq: Seq.parse(seq) })),

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sqlState, violatedConstraint } from '../src/db/database.ts';
-import { createFixture, createTenant, type Fixture, readRow, startRun } from './support/fixture.ts';
+import { actor, createFixture, createTenant, type Fixture, readRow, startRun } from './support/fixture.ts';
 
 let fixture: Fixture;
 beforeAll(async () => {
@@ -85,7 +85,7 @@ describe('creating a run', () => {
     const run_id = await startRun(fixture, tenant, { draft: true });
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'draft', total_leads: 0 });
     const { resumeRun } = await import('../src/run/resume.ts');
-    const run = await resumeRun(fixture.db, tenant.business_id, run_id, fixture.limits);
+    const run = await resumeRun(fixture.db, tenant.business_id, run_id, fixture.limits, actor);
     expect(run).toMatchObject({ status: 'pending', total_leads: 4, queued: 4 });
   });
 });

@@ -5,7 +5,7 @@ import {
   type CarrierDriver,
   type CarrierDrivers,
 } from '@carillon/contract';
-import type { Clock, Database, Gatherer, Limits } from '@carillon/engine';
+import type { Actor, Clock, Database, Gatherer, Limits } from '@carillon/engine';
 import { readCredentials } from '@carillon/engine';
 import type { Logger } from 'pino';
 
@@ -13,6 +13,8 @@ import type { Logger } from 'pino';
 export interface WorkerContext {
   db: Database;
   worker_id: string;
+  /** In the trail, for what it does and for what it learns of calls. */
+  actor: Actor;
   clock: Clock;
   limits: Limits;
   log: Logger;

@@ -18,7 +18,7 @@ export async function dial(context: WorkerContext, pacer: Pacer, stop: Signal, a
       : { kind: 'not_dialed', cause: 'an error of ours', unreachable: true };
   });
   try {
-    const recorded = await context.gatherer.record({ key: attempt, evidence });
+    const recorded = await context.gatherer.record({ key: attempt, evidence, actor: context.actor });
     if (recorded === 'unknown_attempt') context.log.error({ run_id: attempt.run_id }, 'a dialled attempt is unknown');
   } catch (error) {
     context.log.error(

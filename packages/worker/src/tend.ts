@@ -95,7 +95,7 @@ async function run(context: WorkerContext, seen: FirstSeen, due: Due): Promise<v
   try {
     const account = await context.account(attempt.business_id, attempt.carrier_account_id);
     const evidence = await learn(context, seen, account, attempt, now_us);
-    if (evidence) await context.gatherer.record({ key: attempt, evidence });
+    if (evidence) await context.gatherer.record({ key: attempt, evidence, actor: context.actor });
   } catch (error) {
     const level = error instanceof CarillonError ? 'warn' : 'error';
     context.log[level]({ err: error, run_id: attempt.run_id, seq: attempt.seq }, `${due.errand} failed`);

@@ -15,6 +15,7 @@ import {
   leaveWorkers,
   type Limits,
   listenForWakes,
+  localActor,
   openDatabase,
   releaseLeases,
   sweepOnce,
@@ -64,6 +65,7 @@ export function startWorker(options: WorkerOptions): Worker {
   const { db, limits, clock } = options;
   // A new id for each process: a name that is reused after a restart would pass the fence of its predecessor's lease.
   const worker_id = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`;
+  const actor = localActor(`worker:${worker_id}`);
   const log = options.log.child({ worker_id });
   const complain = (what: string) => (error: unknown) => log.warn({ err: error }, what);
   const waker = createWaker(db, limits.gather_ms, complain('a wake-up was not sent'));
@@ -88,6 +90,7 @@ export function startWorker(options: WorkerOptions): Worker {
   const context: WorkerContext = {
     db,
     worker_id,
+    actor,
     clock,
     limits,
     log,
@@ -162,7 +165,7 @@ export function startWorker(options: WorkerOptions): Worker {
   }
 
   async function sweep(): Promise<void> {
-    await endOverdueRuns(db, complain('a run past its end was not stopped'));
+    await endOverdueRuns(db, actor, complain('a run past its end was not stopped'));
     while (!stopped.is && (await sweepOnce(db, limits, complain('a run was not swept'))));
   }
 

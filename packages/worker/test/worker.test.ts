@@ -1,4 +1,4 @@
-import { stopRun, systemClock } from '@carillon/engine';
+import { localActor, stopRun, systemClock } from '@carillon/engine';
 import { afterEach, describe, expect, it } from 'vitest';
 import { until } from '../../../test/support/wait.ts';
 import { callsByNumber, createInstallation, type Installation } from './support/installation.ts';
@@ -143,7 +143,7 @@ describe('a worker', { timeout: 90_000 }, () => {
       deadline_ms: 10_000,
       what: 'six calls that talk',
     });
-    const stopped = await stopRun(here.db, tenant.business_id, run_id, 'hang_up');
+    const stopped = await stopRun(here.db, tenant.business_id, run_id, 'hang_up', localActor('test'));
     expect(stopped).toMatchObject({ status: 'cancelling', in_flight: 6, cancelled: 34 });
     expect(await here.ended(tenant, run_id)).toMatchObject({ status: 'cancelled', completed: 6, cancelled: 34 });
     expect(here.sim.ledger()).toHaveLength(6);

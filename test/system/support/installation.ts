@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { BehaviourInput, LedgerEntry, Totals } from '@carillon/carrier-sim';
 import type { ImportReport, Run, StartRun } from '@carillon/contract';
-import { createBusiness, openDatabase } from '@carillon/engine';
+import { createBusiness, localActor, openDatabase } from '@carillon/engine';
 import pg from 'pg';
 import { createTestDatabase, type TestDatabase } from '../../support/database.ts';
 import { until } from '../../support/wait.ts';
@@ -132,7 +132,7 @@ export async function createInstallation(given?: Server) {
       calls_per_second: number;
       behaviour?: AccountBehaviour;
     }): Promise<Tenant> {
-      const { business_id, key } = await createBusiness(db, { name: 'A business' });
+      const { business_id, key } = await createBusiness(db, { name: 'A business' }, localActor('test'));
       const account_sid = `AC${business_id}`;
       await behave(account_sid, { ...BRISK, ...wanted.behaviour });
       const { carrier_account_id } = await ask<{ carrier_account_id: number }>(key, 'POST', '/api/carrier_accounts', {

@@ -1,7 +1,7 @@
 import { CarillonError, CarrierAccount, CarrierAccountId, CreateCarrierAccount, page } from '@carillon/contract';
 import { createCarrierAccount, listCarrierAccounts, resumeLane } from '@carillon/engine';
 import { z } from 'zod';
-import { MAY_OWN, principalOf } from '../auth.ts';
+import { actorOf, MAY_OWN, principalOf } from '../auth.ts';
 import type { ApiContext, ZodApp } from '../context.ts';
 import { after, failures, idText, pageQuery } from '../schemas.ts';
 
@@ -34,7 +34,13 @@ export function carrierAccountRoutes(app: ZodApp, context: ApiContext): void {
       const { driver } = request.body;
       if (!drivers.has(driver))
         throw new CarillonError('unknown_driver', { driver, known: [...drivers.keys()].join(', ') });
-      const account = await createCarrierAccount(db, principalOf(request).business_id, request.body, secret);
+      const account = await createCarrierAccount(
+        db,
+        principalOf(request).business_id,
+        request.body,
+        secret,
+        actorOf(request),
+      );
       return reply.code(201).send(account);
     },
   });
@@ -50,7 +56,7 @@ export function carrierAccountRoutes(app: ZodApp, context: ApiContext): void {
     },
     async handler(request) {
       const { business_id } = principalOf(request);
-      const account = await resumeLane(db, business_id, request.params.carrier_account_id);
+      const account = await resumeLane(db, business_id, request.params.carrier_account_id, actorOf(request));
       waker.wake(business_id);
       return account;
     },

@@ -11,7 +11,7 @@ import {
 } from '@carillon/contract';
 import { cancelJob, getJob, listJobs, stopRun } from '@carillon/engine';
 import { z } from 'zod';
-import { MAY_MANAGE, MAY_READ, principalOf } from '../auth.ts';
+import { actorOf, MAY_MANAGE, MAY_READ, principalOf } from '../auth.ts';
 import type { ApiContext, ZodApp } from '../context.ts';
 import { after, failures, idText, JobWithAttempts, pageQuery } from '../schemas.ts';
 
@@ -78,9 +78,10 @@ export function jobRoutes(app: ZodApp, context: ApiContext): void {
     async handler(request) {
       const { business_id } = principalOf(request);
       const { job_id } = request.params;
+      const actor = actorOf(request);
       const answer = isJobKey(job_id)
-        ? await cancelJob(db, business_id, job_id, limits).then(() => getJob(db, business_id, job_id))
-        : await stopRun(db, business_id, job_id, 'drain');
+        ? await cancelJob(db, business_id, job_id, limits, actor).then(() => getJob(db, business_id, job_id))
+        : await stopRun(db, business_id, job_id, 'drain', actor);
       waker.wake(business_id);
       return answer;
     },

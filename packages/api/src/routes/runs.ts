@@ -131,7 +131,7 @@ function controlRoutes(app: ZodApp, context: ApiContext): void {
     async handler(request) {
       const { business_id } = principalOf(request);
       const live_calls = request.body?.live_calls ?? 'drain';
-      const run = await pauseRun(db, business_id, request.params.run_id, live_calls);
+      const run = await pauseRun(db, business_id, request.params.run_id, live_calls, actorOf(request));
       waker.wake(business_id);
       return run;
     },
@@ -148,7 +148,7 @@ function controlRoutes(app: ZodApp, context: ApiContext): void {
     },
     async handler(request) {
       const { business_id } = principalOf(request);
-      const run = await resumeRun(db, business_id, request.params.run_id, limits);
+      const run = await resumeRun(db, business_id, request.params.run_id, limits, actorOf(request));
       waker.wake(business_id);
       return run;
     },
@@ -169,7 +169,7 @@ function controlRoutes(app: ZodApp, context: ApiContext): void {
     async handler(request) {
       const { business_id } = principalOf(request);
       const { run_id, live_calls } = request.body;
-      const run = await stopRun(db, business_id, run_id, live_calls).catch((error: unknown) => {
+      const run = await stopRun(db, business_id, run_id, live_calls, actorOf(request)).catch((error: unknown) => {
         const absent = error instanceof CarillonError && error.code === 'run_not_found';
         throw absent ? new CarillonError('queue_not_found', {}, { cause: error }) : error;
       });

@@ -8,6 +8,7 @@ import {
   createKey,
   defaultLimits,
   leaseRuns,
+  localActor,
   openDatabase,
   systemClock,
 } from '@carillon/engine';
@@ -87,7 +88,11 @@ let businesses = 0;
 
 export async function createTenant(fixture: Fixture, language: 'en' | 'he' = 'en'): Promise<Tenant> {
   businesses++;
-  const { business_id, key } = await createBusiness(fixture.db, { name: `Business ${businesses}`, language });
+  const { business_id, key } = await createBusiness(
+    fixture.db,
+    { name: `Business ${businesses}`, language },
+    localActor('test'),
+  );
   const of = async (role: 'admin' | 'agent') => (await createKey(fixture.db, business_id, { role })).key;
   return { business_id, owner: key, admin: await of('admin'), agent: await of('agent') };
 }

@@ -1,5 +1,6 @@
 import { type BusinessId, type CarrierAccount, CarillonError, CreateCarrierAccount } from '@carillon/contract';
 import { createCarrierAccount, listCarrierAccounts } from '@carillon/engine';
+import { CLI } from '../actor.ts';
 import type { CommandContext } from '../context.ts';
 import { wrongUse } from '../errors.ts';
 import { openDrivers, secretOf, withDatabase } from '../installation.ts';
@@ -44,7 +45,7 @@ export async function accountCreateCommand(context: CommandContext, options: New
     throw wrongUse('invalid_account', `The account is not valid: ${problems.join('; ')}`);
   }
   const account = await withDatabase(context, (db, installation) =>
-    createCarrierAccount(db, options.business, input.data, secretOf(installation)),
+    createCarrierAccount(db, options.business, input.data, secretOf(installation), CLI),
   );
   output.say(`Created carrier account ${account.carrier_account_id} (${account.name}).`);
   output.result(account);

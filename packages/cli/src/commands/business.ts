@@ -1,5 +1,6 @@
 import { createBusiness, createKey, type KeyRole } from '@carillon/engine';
 import type { BusinessId, Language } from '@carillon/contract';
+import { CLI } from '../actor.ts';
 import type { CommandContext } from '../context.ts';
 import { withDatabase } from '../installation.ts';
 
@@ -17,12 +18,11 @@ export async function businessCreateCommand(
 ): Promise<void> {
   const { output } = context;
   const { business_id, key } = await withDatabase(context, (db) =>
-    createBusiness(db, {
-      name,
-      country: options.country,
-      language: options.language,
-      time_zone: options.timeZone,
-    }),
+    createBusiness(
+      db,
+      { name, country: options.country, language: options.language, time_zone: options.timeZone },
+      CLI,
+    ),
   );
   output.say(`Created business ${business_id}.`);
   output.say(`Its owner's API key, shown only now: ${key}`);

@@ -19,6 +19,7 @@ import {
   resumeRun,
   stopRun,
 } from '@carillon/engine';
+import { CLI } from '../actor.ts';
 import type { CommandContext } from '../context.ts';
 import { wrongUse } from '../errors.ts';
 import { withDatabase } from '../installation.ts';
@@ -46,8 +47,6 @@ interface NewRun extends OfBusiness {
   watch?: boolean;
 }
 
-const ACTOR = { name: 'cli', user_id: null };
-
 /** Creates a run; with --watch it is then shown until it ends. */
 export async function runsStartCommand(context: CommandContext, options: NewRun): Promise<number> {
   const { config, output } = context;
@@ -56,7 +55,7 @@ export async function runsStartCommand(context: CommandContext, options: NewRun)
   return await withDatabase(context, async (db, _, stop) => {
     const request = await readRequest(db, options);
     const { run, created } = await createRun(db, options.business, request, {
-      actor: ACTOR,
+      actor: CLI,
       idempotency_key: options.idempotencyKey,
       limits: config.limits,
     });
@@ -219,7 +218,7 @@ export async function runsPauseCommand(
 ): Promise<void> {
   const { output } = context;
   const run = await withDatabase(context, (db) =>
-    pauseRun(db, options.business, run_id, liveCalls(options), 'paused from the command line'),
+    pauseRun(db, options.business, run_id, liveCalls(options), CLI, 'paused from the command line'),
   );
   output.say(`Run ${run_id} is ${run.status}. ${stillInFlight(run.in_flight, options)}`);
   output.result(run);
@@ -228,7 +227,7 @@ export async function runsPauseCommand(
 export async function runsResumeCommand(context: CommandContext, options: OfBusiness, run_id: RunId): Promise<void> {
   const { config, output } = context;
   const run = await withDatabase(context, async (db) => {
-    const resumed = await resumeRun(db, options.business, run_id, config.limits);
+    const resumed = await resumeRun(db, options.business, run_id, config.limits, CLI);
     await wake(db, options.business, config.limits.gather_ms);
     return resumed;
   });
@@ -242,7 +241,7 @@ export async function runsStopCommand(
   run_id: RunId,
 ): Promise<void> {
   const { output } = context;
-  const run = await withDatabase(context, (db) => stopRun(db, options.business, run_id, liveCalls(options)));
+  const run = await withDatabase(context, (db) => stopRun(db, options.business, run_id, liveCalls(options), CLI));
   output.say(`Run ${run_id} is ${run.status}. ${stillInFlight(run.in_flight, options)}`);
   output.result(run);
 }

@@ -14,6 +14,7 @@ import {
   listCarrierAccounts,
   listJobs,
 } from '@carillon/engine';
+import { CLI } from '../actor.ts';
 import { importFile, readableFile } from '../commands/leads.ts';
 import type { Config } from '../config.ts';
 import type { Output } from '../output.ts';
@@ -70,7 +71,7 @@ export async function openDemo(db: Database, files: DemoFiles): Promise<Demo> {
 async function createDemo(db: Database, files: DemoFiles): Promise<DemoState> {
   // The calls of another database would be taken for this one's, which counts its businesses and runs from 1 as well.
   if (existsSync(files.ledger)) await rename(files.ledger, `${files.ledger}.old`);
-  const state: DemoState = { ...(await createBusiness(db, { name: 'Carillon demo' })), files: {} };
+  const state: DemoState = { ...(await createBusiness(db, { name: 'Carillon demo' }, CLI)), files: {} };
   await writeState(files.state, state);
   return state;
 }
@@ -95,6 +96,7 @@ export async function ensureAccount(db: Database, demo: Demo, simulator_url: str
         calls_per_second: CALLS_PER_SECOND,
       },
       secret,
+      CLI,
     ));
   await demo.save({ carrier_account_id: CarrierAccountId.parse(account.carrier_account_id) });
 }
@@ -131,7 +133,7 @@ export async function openCampaign(
       db,
       business_id,
       { list_id: file.list_id, name: file.name, carrier_account_id: demo.state.carrier_account_id },
-      { actor: { name: 'cli', user_id: null }, idempotency_key: `demo:${leads.hash}:${round}`, limits: config.limits },
+      { actor: CLI, idempotency_key: `demo:${leads.hash}:${round}`, limits: config.limits },
     );
   const first = await start(file.round);
   if (first.created) return { report, run: first.run, standing: 'new' };

@@ -1,4 +1,4 @@
-import { AUDIT_ACTIONS, type AuditAction } from '@carillon/contract';
+import { AUDIT_ACTIONS, type AuditAction, type RunId, type RunStatus } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
 import type { Tx } from '../db/database.ts';
 
@@ -35,6 +35,33 @@ export function trail(tx: Tx, actor: Actor, entry: TrailEntry): void {
     ],
     1,
   );
+}
+
+/** What the trail holds of a run at each of its changes. */
+export interface RunState {
+  status: RunStatus;
+  control_epoch: number;
+}
+
+/**
+ * A change of a run whose lock is held. The events of a run form a chain: each begins with the state and the control
+ * epoch with which the one before it ended, and the last one ends with those of the row.
+ */
+export function trailRun(
+  tx: Tx,
+  actor: Actor,
+  action: Extract<AuditAction, `run.${string}`>,
+  run: RunState & { run_id: RunId },
+  after: Partial<RunState> & Record<string, unknown>,
+  before: Record<string, unknown> = {},
+): void {
+  const { status, control_epoch } = run;
+  trail(tx, actor, {
+    action,
+    subject: { type: 'run', id: run.run_id },
+    before: { status, control_epoch, ...before },
+    after: { status, control_epoch, ...after },
+  });
 }
 
 const json = (value: Record<string, unknown> | undefined) => (value ? JSON.stringify(value) : null);

@@ -1,6 +1,8 @@
 import type { BusinessId, CarrierAccount, CarrierCredentials, CreateCarrierAccount } from '@carillon/contract';
 import { CarillonError, CarrierAccountId } from '@carillon/contract';
 import { z } from 'zod';
+import type { Actor } from '../actor.ts';
+import { trail } from '../audit/trail.ts';
 import type { Database, Tx } from '../db/database.ts';
 import { inBusiness, queryGlobal } from '../db/database.ts';
 import { keysetPage, type Page } from '../run/read.ts';
@@ -17,6 +19,7 @@ export async function createCarrierAccount(
   business_id: BusinessId,
   input: CreateCarrierAccount,
   secret_key: Buffer,
+  actor: Actor,
 ): Promise<CarrierAccount> {
   // The id comes first: the sealed secret is bound to it.
   const carrier_account_id = await reserveId(db);
@@ -47,6 +50,12 @@ export async function createCarrierAccount(
       [business_id, carrier_account_id, input.concurrency_limit, input.calls_per_second],
       1,
     );
+    const { driver, concurrency_limit, calls_per_second } = input;
+    trail(tx, actor, {
+      action: 'carrier_account.created',
+      subject: { type: 'carrier_account', id: carrier_account_id },
+      after: { driver, concurrency_limit, calls_per_second, from_numbers: input.from_numbers.length },
+    });
     const [account] = await readAccounts(tx, carrier_account_id, 0, 1);
     if (!account) throw new Error('a carrier account was inserted and is not there');
     return account;
@@ -107,8 +116,21 @@ export async function resumeLane(
   db: Database,
   business_id: BusinessId,
   carrier_account_id: CarrierAccountId,
+  actor: Actor,
 ): Promise<CarrierAccount> {
   return await inBusiness(db, business_id, async (tx) => {
+    const [was] = await tx.query<{ halted_reason: string | null; refusals_in_a_row: number }>(
+      `SELECT halted_reason, refusals_in_a_row FROM carillon.lanes
+       WHERE business_id = $1 AND carrier_account_id = $2 FOR NO KEY UPDATE`,
+      [business_id, carrier_account_id],
+    );
+    if (was && (was.halted_reason !== null || was.refusals_in_a_row > 0))
+      trail(tx, actor, {
+        action: 'lane.resumed',
+        subject: { type: 'carrier_account', id: carrier_account_id },
+        before: { ...was },
+        after: { halted_reason: null, refusals_in_a_row: 0 },
+      });
     tx.send(
       `UPDATE carillon.lanes SET halted_reason = NULL, halted_until_us = NULL, refusals_in_a_row = 0
        WHERE business_id = $1 AND carrier_account_id = $2`,

@@ -1,5 +1,7 @@
 import { BusinessId, CarillonError, type Language } from '@carillon/contract';
 import { z } from 'zod';
+import type { Actor } from '../actor.ts';
+import { trail } from '../audit/trail.ts';
 import { parseCountry } from './country.ts';
 import type { Database } from '../db/database.ts';
 import { inBusiness, queryGlobal } from '../db/database.ts';
@@ -25,6 +27,7 @@ export interface NewBusiness {
 export async function createBusiness(
   db: Database,
   input: NewBusiness,
+  actor: Actor,
 ): Promise<{ business_id: BusinessId; key: string }> {
   const business = checked(input);
   // The id comes first: the wall stands on it, and the row can't be written before the wall stands.
@@ -35,6 +38,8 @@ export async function createBusiness(
       [business_id, business.name, business.country, business.language, business.time_zone],
       1,
     );
+    const { name: _, ...after } = business;
+    trail(tx, actor, { action: 'business.created', subject: { type: 'business', id: business_id }, after });
     const { key } = await insertKey(tx, { role: 'owner', label: 'first key' });
     return { business_id, key };
   });

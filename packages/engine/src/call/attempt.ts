@@ -1,3 +1,4 @@
+import type { Actor } from '../actor.ts';
 import type { AttemptState, BusinessId, CarrierCall, Outcome, RefusalClass, RunId, Seq } from '@carillon/contract';
 
 /** The whole key of an attempt and its token, as callback URLs carry it: an event finds its row by primary key. */
@@ -52,6 +53,8 @@ export type Evidence =
 export interface EvidenceItem {
   key: AttemptKey;
   evidence: Evidence;
+  /** Who brings it: in the trail, if this is what ends the run. */
+  actor: Actor;
 }
 
 /**

@@ -1,5 +1,7 @@
 import type { BusinessId, JobKey, JobStatus } from '@carillon/contract';
-import { CarillonError, effectiveJobStatus } from '@carillon/contract';
+import { CarillonError, effectiveJobStatus, formatJobId } from '@carillon/contract';
+import type { Actor } from '../actor.ts';
+import { trail } from '../audit/trail.ts';
 import type { Database } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
@@ -10,7 +12,13 @@ import { moveCounters } from './close.ts';
  * Cancels one job: a queued or waiting one at once; one in progress has its call hung up, and the job ends as that call
  * ends. A cancelled job stays as it is. Throws `job_not_found`, `job_state_conflict`.
  */
-export async function cancelJob(db: Database, business_id: BusinessId, key: JobKey, limits: Limits): Promise<void> {
+export async function cancelJob(
+  db: Database,
+  business_id: BusinessId,
+  key: JobKey,
+  limits: Limits,
+  actor: Actor,
+): Promise<void> {
   await inBusiness(db, business_id, async (tx) => {
     const run = await lockRun(tx, key.run_id).catch((error: unknown) => {
       throw error instanceof CarillonError ? new CarillonError('job_not_found') : error;
@@ -23,7 +31,10 @@ export async function cancelJob(db: Database, business_id: BusinessId, key: JobK
     if (!job) throw new CarillonError('job_not_found');
     const status = effectiveJobStatus(run.status, job.status);
     if (status === 'cancelled') return;
+    const subject = { type: 'job', id: formatJobId(key) } as const;
     if (status === 'in_progress') {
+      const after = { status, hang_up: 'job' };
+      trail(tx, actor, { action: 'job.cancelled', subject, before: { status }, after });
       tx.send(
         `UPDATE carillon.open_attempts SET hang_up = 'job' WHERE business_id = $1 AND run_id = $2 AND seq = $3`,
         params,
@@ -40,6 +51,7 @@ export async function cancelJob(db: Database, business_id: BusinessId, key: JobK
       [...params, status],
       1,
     );
-    moveCounters(tx, run, { [status]: -1, cancelled: 1 }, { settled: false, limits });
+    trail(tx, actor, { action: 'job.cancelled', subject, before: { status }, after: { status: 'cancelled' } });
+    moveCounters(tx, run, { [status]: -1, cancelled: 1 }, { settled: false, limits, actor });
   });
 }

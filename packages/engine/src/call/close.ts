@@ -1,4 +1,6 @@
 import type { JobStatus, Outcome, Policy, RunStatus, Seq } from '@carillon/contract';
+import type { Actor } from '../actor.ts';
+import { trail, trailRun } from '../audit/trail.ts';
 import type { Tx } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { Counters, RunRow } from '../run/row.ts';
@@ -15,6 +17,8 @@ export interface JobEnd {
 export interface ClosedAttempt {
   attempt: OpenAttempt;
   closing: Closing;
+  /** Who brought the evidence. */
+  actor: Actor;
 }
 
 /** A run that makes nobody wait any more: its jobs are done once their open attempts are. */
@@ -28,7 +32,7 @@ const STOPPING: readonly RunStatus[] = ['cancelling', 'cancelled', 'failed'];
  */
 export function endJob(
   run: { status: RunStatus; policy: Policy },
-  { attempt, closing }: ClosedAttempt,
+  { attempt, closing }: Omit<ClosedAttempt, 'actor'>,
   calls_before: number,
   now_us: number,
 ): JobEnd {
@@ -76,7 +80,8 @@ export async function closeAttempts(
   now_us: number,
   limits: Limits,
 ): Promise<RunStatus> {
-  if (closed.length === 0) return run.status;
+  const last = closed.at(-1);
+  if (!last) return run.status;
   const calls_before = await countCallsBefore(tx, run, closed);
   const ends = closed.map((item) => ({
     ...item,
@@ -90,10 +95,12 @@ export async function closeAttempts(
     run,
     ends.filter(({ end }) => end.due_us !== null),
   );
-  if (closed.some(({ closing }) => closing.lane_refused)) haltLane(tx, run, closed, now_us, limits);
+  const refused = closed.find(({ closing }) => closing.lane_refused);
+  if (refused) await haltLane(tx, run, refused, now_us, limits);
   const delta: Partial<Counters> = { in_progress: -closed.length };
   for (const { end } of ends) delta[end.status] = (delta[end.status] ?? 0) + 1;
-  return moveCounters(tx, run, delta, { settled: ends.some(({ closing }) => closing.next === 'settle'), limits });
+  const settled = ends.some(({ closing }) => closing.next === 'settle');
+  return moveCounters(tx, run, delta, { settled, limits, actor: last.actor });
 }
 
 /**
@@ -104,11 +111,12 @@ export function moveCounters(
   tx: Tx,
   run: RunRow,
   delta: Partial<Counters>,
-  options: { settled: boolean; limits: Limits },
+  options: { settled: boolean; limits: Limits; actor: Actor },
 ): RunStatus {
   const of = (name: keyof Counters) => run[name] + (delta[name] ?? 0);
   const done = of('queued') + of('waiting') + of('in_progress') === 0;
-  const status = done && run.ended_at === null ? finalStatus(run, options.limits) : run.status;
+  const final = done && run.ended_at === null ? finalStatus(run, options.limits) : null;
+  const status = final ?? run.status;
   tx.send(
     `UPDATE carillon.outbound_call_runs SET queued = queued + $3, waiting = waiting + $4,
        in_progress = in_progress + $5, completed = completed + $6, failed = failed + $7, cancelled = cancelled + $8,
@@ -130,15 +138,16 @@ export function moveCounters(
       delta.skipped ?? 0,
       delta.needs_review ?? 0,
       status,
-      status !== run.status,
+      final !== null,
       options.settled,
     ],
     1,
   );
+  if (final) trailRun(tx, options.actor, `run.${final}`, run, { status: final });
   return status;
 }
 
-function finalStatus(run: RunRow, limits: Limits): RunStatus {
+function finalStatus(run: RunRow, limits: Limits): 'completed' | 'failed' | 'cancelled' {
   if (run.status !== 'cancelling') return 'completed';
   return run.fruitless_leases >= limits.fruitless_leases ? 'failed' : 'cancelled';
 }
@@ -224,13 +233,41 @@ function schedule(tx: Tx, run: RunRow, waiting: { attempt: OpenAttempt; end: Job
   );
 }
 
-/** The lane's breaker: each refusal in a row doubles its pause; an accepted call closes it (see `record`). */
-function haltLane(tx: Tx, run: RunRow, closed: ClosedAttempt[], now_us: number, limits: Limits): void {
-  const cause = closed.find(({ closing }) => closing.lane_refused)?.closing.cause ?? 'refused';
-  tx.send(
-    `UPDATE carillon.lanes SET refusals_in_a_row = least(refusals_in_a_row + 1, 30), halted_reason = $3,
-       halted_until_us = $4 + least($5 * power(2, refusals_in_a_row), $6)::bigint * 1000
-     WHERE business_id = $1 AND carrier_account_id = $2 AND (halted_reason IS NULL OR halted_until_us IS NOT NULL)`,
-    [run.business_id, run.carrier_account_id, cause, now_us, limits.lane_halt_first_ms, limits.lane_halt_longest_ms],
+/**
+ * The lane's breaker: each refusal in a row doubles its pause; an accepted call closes it (see `record`). In the trail
+ * stands when it opens, not each refusal of those that were under way by then. A halt without an end is a person's.
+ */
+async function haltLane(
+  tx: Tx,
+  run: RunRow,
+  { closing, actor }: ClosedAttempt,
+  now_us: number,
+  limits: Limits,
+): Promise<void> {
+  const halted_reason = closing.cause ?? 'refused';
+  const [lane] = await tx.query<{ was_halted: boolean; halted_until_us: number }>(
+    `WITH lane AS MATERIALIZED (
+       SELECT refusals_in_a_row, halted_until_us > $4 AS was_halted FROM carillon.lanes
+       WHERE business_id = $1 AND carrier_account_id = $2 AND (halted_reason IS NULL OR halted_until_us IS NOT NULL)
+       FOR NO KEY UPDATE)
+     UPDATE carillon.lanes l SET refusals_in_a_row = least(l.refusals_in_a_row + 1, 30), halted_reason = $3,
+       halted_until_us = $4 + least($5 * power(2, lane.refusals_in_a_row), $6)::bigint * 1000
+     FROM lane WHERE l.business_id = $1 AND l.carrier_account_id = $2
+     RETURNING coalesce(lane.was_halted, false) AS was_halted, l.halted_until_us`,
+    [
+      run.business_id,
+      run.carrier_account_id,
+      halted_reason,
+      now_us,
+      limits.lane_halt_first_ms,
+      limits.lane_halt_longest_ms,
+    ],
   );
+  if (!lane || lane.was_halted) return;
+  trail(tx, actor, {
+    action: 'lane.halted',
+    subject: { type: 'carrier_account', id: run.carrier_account_id },
+    before: { halted_reason: null },
+    after: { halted_reason, halted_until: new Date(lane.halted_until_us / 1_000).toISOString() },
+  });
 }

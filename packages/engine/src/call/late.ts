@@ -1,4 +1,5 @@
 import { type CarrierCall, effectiveJobStatus, type JobStatus, type Outcome } from '@carillon/contract';
+import type { Actor } from '../actor.ts';
 import type { Tx } from '../db/database.ts';
 import { databaseNow } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
@@ -41,7 +42,7 @@ interface JobNow {
  */
 export async function recordLate(
   tx: Tx,
-  { key, evidence }: EvidenceItem,
+  { key, evidence, actor }: EvidenceItem,
   limits: Limits,
 ): Promise<Recorded | 'reopened'> {
   const keys = [tx.business_id, key.run_id, key.seq] as const;
@@ -98,13 +99,13 @@ export async function recordLate(
   }
   const attempt = reopened(before, key, job, call, now_us, limits);
   if (superseded || stopped || run.ended_at !== null) {
-    await reviseClosed(tx, run, job, attempt, call, limits, now_us, superseded);
+    await reviseClosed(tx, run, job, { attempt, call, actor, superseded }, limits, now_us);
     return 'applied';
   }
   await takeBack(tx, run, job, attempt);
   const verdict = applyEvidence(attempt, { kind: 'call', call }, now_us);
   const counted = { ...run, [job.status]: run[job.status] - 1, in_progress: run.in_progress + 1 };
-  if (verdict.kind === 'closed') await closeAttempts(tx, counted, [verdict], now_us, limits);
+  if (verdict.kind === 'closed') await closeAttempts(tx, counted, [{ ...verdict, actor }], now_us, limits);
   return 'applied';
 }
 
@@ -197,12 +198,11 @@ async function reviseClosed(
   tx: Tx,
   run: RunRow,
   job: JobNow,
-  attempt: OpenAttempt,
-  call: CarrierCall,
+  late: { attempt: OpenAttempt; call: CarrierCall; actor: Actor; superseded: boolean },
   limits: Limits,
   now_us: number,
-  superseded: boolean,
 ): Promise<void> {
+  const { attempt, call, actor, superseded } = late;
   const verdict = applyEvidence(attempt, { kind: 'call', call }, now_us);
   if (verdict.kind !== 'closed') throw new Error('a call that has ended did not close its attempt');
   revise(tx, attempt, verdict.closing, now_us);
@@ -214,7 +214,7 @@ async function reviseClosed(
     [tx.business_id, attempt.run_id, attempt.seq, end.status, verdict.closing.outcome, end.reason],
     1,
   );
-  moveCounters(tx, run, { needs_review: -1, [end.status]: 1 }, { settled: true, limits });
+  moveCounters(tx, run, { needs_review: -1, [end.status]: 1 }, { settled: true, limits, actor });
 }
 
 /** Appends what is known better now; the row of the revision before stays as it was. */

@@ -1,4 +1,6 @@
 import type { BusinessId, RunId } from '@carillon/contract';
+import type { Actor } from '../actor.ts';
+import { trail } from '../audit/trail.ts';
 import type { Database, Tx } from '../db/database.ts';
 import { databaseNow, inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
@@ -56,7 +58,7 @@ async function recordOpen(tx: Tx, run_id: RunId, items: EvidenceItem[], limits: 
   const changed = new Map<number, OpenAttempt>();
   const closed: ClosedAttempt[] = [];
   const late: number[] = [];
-  const recorded = items.map(({ key, evidence }, index): Recorded => {
+  const recorded = items.map(({ key, evidence, actor }, index): Recorded => {
     const attempt = open.get(key.seq);
     if (attempt?.token !== key.token) {
       late.push(index);
@@ -71,7 +73,7 @@ async function recordOpen(tx: Tx, run_id: RunId, items: EvidenceItem[], limits: 
     if (verdict.kind === 'closed') {
       open.delete(key.seq);
       changed.delete(key.seq);
-      closed.push(verdict);
+      closed.push({ ...verdict, actor });
     } else {
       open.set(key.seq, verdict.attempt);
       changed.set(key.seq, verdict.attempt);
@@ -85,7 +87,8 @@ async function recordOpen(tx: Tx, run_id: RunId, items: EvidenceItem[], limits: 
   // Whatever shows the call first: its answer, a callback on its way, or its end.
   const after = new Map([...changed, ...closed.map(({ attempt }) => [attempt.seq, attempt] as const)]);
   const accepted = rows.find((row) => row.call_id === null && after.get(row.seq)?.call_id);
-  if (accepted) trustLane(tx, accepted.carrier_account_id);
+  const bringer = items.find(({ key }) => key.seq === accepted?.seq)?.actor;
+  if (accepted && bringer) await trustLane(tx, accepted.carrier_account_id, bringer);
   return { recorded, late };
 }
 
@@ -132,11 +135,22 @@ function writeAttempts(tx: Tx, run_id: RunId, attempts: OpenAttempt[]): void {
 }
 
 /** An accepted call closes the lane's breaker, unless a person has to. */
-function trustLane(tx: Tx, carrier_account_id: number | undefined): void {
-  tx.send(
-    `UPDATE carillon.lanes SET refusals_in_a_row = 0, halted_reason = NULL, halted_until_us = NULL
-     WHERE business_id = $1 AND carrier_account_id = $2 AND refusals_in_a_row > 0
-       AND (halted_reason IS NULL OR halted_until_us IS NOT NULL)`,
+async function trustLane(tx: Tx, carrier_account_id: number, actor: Actor): Promise<void> {
+  const [was] = await tx.query<{ halted_reason: string | null; refusals_in_a_row: number }>(
+    `WITH distrusted AS MATERIALIZED (
+       SELECT halted_reason, refusals_in_a_row FROM carillon.lanes
+       WHERE business_id = $1 AND carrier_account_id = $2 AND refusals_in_a_row > 0
+         AND (halted_reason IS NULL OR halted_until_us IS NOT NULL) FOR NO KEY UPDATE)
+     UPDATE carillon.lanes l SET refusals_in_a_row = 0, halted_reason = NULL, halted_until_us = NULL
+     FROM distrusted d WHERE l.business_id = $1 AND l.carrier_account_id = $2
+     RETURNING d.halted_reason, d.refusals_in_a_row`,
     [tx.business_id, carrier_account_id],
   );
+  if (was)
+    trail(tx, actor, {
+      action: 'lane.resumed',
+      subject: { type: 'carrier_account', id: carrier_account_id },
+      before: { ...was },
+      after: { halted_reason: null, refusals_in_a_row: 0 },
+    });
 }

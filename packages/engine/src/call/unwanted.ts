@@ -1,4 +1,6 @@
 import type { BusinessId } from '@carillon/contract';
+import type { Actor } from '../actor.ts';
+import { trail } from '../audit/trail.ts';
 import { type Database, discover, inBusiness, type Tx } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import { CLOCK_SET_BACK_US } from './tend.ts';
@@ -67,13 +69,36 @@ export async function reportForgottenCall(
   business_id: BusinessId,
   carrier_account_id: number,
   call_id: string,
+  actor: Actor,
 ): Promise<void> {
   await inBusiness(db, business_id, async (tx) => {
-    await tx.query(
-      `UPDATE carillon.lanes SET halted_reason = 'a call that the database does not know', halted_until_us = NULL
-       WHERE business_id = $1 AND carrier_account_id = $2`,
-      [business_id, carrier_account_id],
+    const params = [business_id, carrier_account_id];
+    const [lane] = await tx.query<{ halted_reason: string | null; for_good: boolean }>(
+      `SELECT halted_reason, halted_reason IS NOT NULL AND halted_until_us IS NULL AS for_good FROM carillon.lanes
+       WHERE business_id = $1 AND carrier_account_id = $2 FOR NO KEY UPDATE`,
+      params,
     );
+    const [known] = await tx.query(
+      `SELECT 1 FROM carillon.unwanted_calls WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = $3`,
+      [...params, call_id],
+    );
+    const subject = { type: 'carrier_account', id: carrier_account_id } as const;
+    // A call tells of itself several times.
+    if (!known) trail(tx, actor, { action: 'access.forgotten_call', subject, after: { call_id } });
     wantGone(tx, carrier_account_id, call_id, 'not known to the database');
+    tx.send(
+      `UPDATE carillon.lanes SET halted_reason = $3, halted_until_us = NULL
+       WHERE business_id = $1 AND carrier_account_id = $2`,
+      [...params, FORGOTTEN],
+    );
+    if (lane && !lane.for_good)
+      trail(tx, actor, {
+        action: 'lane.halted',
+        subject,
+        before: { halted_reason: lane.halted_reason },
+        after: { halted_reason: FORGOTTEN, halted_until: null },
+      });
   });
 }
+
+const FORGOTTEN = 'a call that the database does not know';

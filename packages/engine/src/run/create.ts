@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { BusinessId, Run, RunId, StartRun } from '@carillon/contract';
 import { CarillonError, Policy } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
+import { trail } from '../audit/trail.ts';
 import type { Database, Tx } from '../db/database.ts';
 import { inBusiness, violatedConstraint } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
@@ -34,7 +35,14 @@ export async function createRun(
       if (!run_id) return await createdMeanwhile(tx, options.idempotency_key ?? '', request_hash);
       if (request.lead_ids) await addLeads(tx, run_id, request.lead_ids);
       else if (!request.draft) await fixList(tx, run_id, options.limits);
-      return { run: await readRun(tx, run_id), created: true };
+      const run = await readRun(tx, run_id);
+      const { status, total_leads, list_id, carrier_account_id } = run;
+      trail(tx, options.actor, {
+        action: 'run.created',
+        subject: { type: 'run', id: run_id },
+        after: { status, control_epoch: 0, total_leads, list_id, carrier_account_id },
+      });
+      return { run, created: true };
     });
   } catch (error) {
     // The database's own refusal, by name: one job per lead and run.

@@ -1,4 +1,6 @@
 import type { BusinessId, RunId } from '@carillon/contract';
+import { localActor } from '../actor.ts';
+import { trailRun } from '../audit/trail.ts';
 import type { Database, Tx } from '../db/database.ts';
 import { discover, inBusiness, queryGlobal } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
@@ -81,7 +83,7 @@ export async function leaseRun(tx: Tx, run_id: RunId, worker_id: string, limits:
   const reclaimed = run.locked_by_worker !== null;
   const fruitless = run.lease_settled ? 0 : run.fruitless_leases + (reclaimed && run.lease_claimed ? 1 : 0);
   if (fruitless >= limits.fruitless_leases) {
-    await failRun(tx, run, fruitless);
+    await failRun(tx, run, fruitless, worker_id);
     return null;
   }
   await tx.query(
@@ -92,30 +94,40 @@ export async function leaseRun(tx: Tx, run_id: RunId, worker_id: string, limits:
      WHERE business_id = $1 AND run_id = $2`,
     [tx.business_id, run_id, worker_id, reclaimed ? 1 : 0, fruitless],
   );
-  return {
-    business_id: tx.business_id,
-    run_id,
-    carrier_account_id: run.carrier_account_id,
-    lease_epoch: run.lease_epoch + 1,
-  };
+  const lease_epoch = run.lease_epoch + 1;
+  trailRun(
+    tx,
+    localActor(`worker:${worker_id}`),
+    run.status === 'pending' ? 'run.started' : reclaimed ? 'run.reclaimed' : 'run.leased',
+    run,
+    { status: 'running', lease_epoch, locked_by_worker: worker_id },
+    { lease_epoch: run.lease_epoch, locked_by_worker: run.locked_by_worker },
+  );
+  return { business_id: tx.business_id, run_id, carrier_account_id: run.carrier_account_id, lease_epoch };
 }
 
 /**
  * Gives up on a run. It becomes final once its open attempts are settled; until then it is stopped like a cancelled
  * one, so that no further lease is taken.
  */
-async function failRun(tx: Tx, run: RunRow, fruitless: number): Promise<void> {
+async function failRun(tx: Tx, run: RunRow, fruitless: number, worker_id: string): Promise<void> {
   const error = `${fruitless} workers in a row started calls of this run and died before any of them finished`;
+  const status = run.in_progress === 0 ? 'failed' : 'cancelling';
   await tx.query(
     `UPDATE carillon.outbound_call_runs SET
-       status = CASE WHEN in_progress = 0 THEN 'failed' ELSE 'cancelling' END,
-       ended_at = CASE WHEN in_progress = 0 THEN now() END, last_error = $3,
+       status = $5, ended_at = CASE WHEN in_progress = 0 THEN now() END, last_error = $3,
        cancel_requested_at = now(), control_epoch = control_epoch + 1,
        cancelled = cancelled + queued + waiting, queued = 0, waiting = 0,
        fruitless_leases = $4, locked_by_worker = NULL, lock_ts = NULL, updated_at = now()
      WHERE business_id = $1 AND run_id = $2`,
-    [tx.business_id, run.run_id, error, fruitless],
+    [tx.business_id, run.run_id, error, fruitless, status],
   );
+  const action = status === 'failed' ? 'run.failed' : 'run.cancel_requested';
+  trailRun(tx, localActor(`worker:${worker_id}`), action, run, {
+    status,
+    control_epoch: run.control_epoch + 1,
+    last_error: error,
+  });
 }
 
 const FORGET_WORKERS_AFTER = '1 hour';

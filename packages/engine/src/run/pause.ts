@@ -1,5 +1,7 @@
 import type { BusinessId, LiveCalls, RunId, StoppedRun } from '@carillon/contract';
 import { CarillonError } from '@carillon/contract';
+import type { Actor } from '../actor.ts';
+import { trailRun } from '../audit/trail.ts';
 import type { Database } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import { readRun } from './read.ts';
@@ -15,6 +17,7 @@ export async function pauseRun(
   business_id: BusinessId,
   run_id: RunId,
   live_calls: LiveCalls,
+  actor: Actor,
   reason: string | null = null,
 ): Promise<StoppedRun> {
   return await inBusiness(db, business_id, async (tx) => {
@@ -22,7 +25,7 @@ export async function pauseRun(
     if (!['pending', 'running', 'paused'].includes(run.status))
       throw new CarillonError('run_state_conflict', { status: run.status, action: 'paused' });
     const in_flight = await countInFlight(tx, run_id, live_calls);
-    if (run.status !== 'paused')
+    if (run.status !== 'paused') {
       tx.send(
         `UPDATE carillon.outbound_call_runs SET status = 'paused', pause_reason = $3,
            control_epoch = control_epoch + 1, locked_by_worker = NULL, lock_ts = NULL, updated_at = now()
@@ -30,6 +33,9 @@ export async function pauseRun(
         [business_id, run_id, reason],
         1,
       );
+      const control_epoch = run.control_epoch + 1;
+      trailRun(tx, actor, 'run.paused', run, { status: 'paused', control_epoch, live_calls });
+    }
     return { ...(await readRun(tx, run_id)), in_flight };
   });
 }

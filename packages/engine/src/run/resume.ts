@@ -1,5 +1,7 @@
 import type { BusinessId, Run, RunId } from '@carillon/contract';
 import { CarillonError } from '@carillon/contract';
+import type { Actor } from '../actor.ts';
+import { trailRun } from '../audit/trail.ts';
 import type { Database } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
@@ -11,20 +13,27 @@ import { lockRun } from './row.ts';
  * Lets a paused run go on where it was, and starts a draft, whose list is fixed now. A run that goes on already is
  * answered as it is. Throws `run_not_found`, `run_state_conflict`, `list_empty`.
  */
-export async function resumeRun(db: Database, business_id: BusinessId, run_id: RunId, limits: Limits): Promise<Run> {
+export async function resumeRun(
+  db: Database,
+  business_id: BusinessId,
+  run_id: RunId,
+  limits: Limits,
+  actor: Actor,
+): Promise<Run> {
   return await inBusiness(db, business_id, async (tx) => {
     const run = await lockRun(tx, run_id);
     if (run.status === 'pending' || run.status === 'running') return await readRun(tx, run_id);
     if (run.status !== 'paused' && run.status !== 'draft')
       throw new CarillonError('run_state_conflict', { status: run.status, action: 'resumed' });
     if (run.status === 'draft') await fixList(tx, run_id, limits);
+    const status = run.started_at === null ? 'pending' : 'running';
     await tx.query(
-      `UPDATE carillon.outbound_call_runs SET
-         status = CASE WHEN started_at IS NULL THEN 'pending' ELSE 'running' END, pause_reason = NULL,
+      `UPDATE carillon.outbound_call_runs SET status = $3, pause_reason = NULL,
          control_epoch = control_epoch + 1, updated_at = now()
        WHERE business_id = $1 AND run_id = $2`,
-      [business_id, run_id],
+      [business_id, run_id, status],
     );
+    trailRun(tx, actor, 'run.resumed', run, { status, control_epoch: run.control_epoch + 1 });
     const resumed = await readRun(tx, run_id);
     if (resumed.total_leads === 0) throw new CarillonError('list_empty');
     return resumed;

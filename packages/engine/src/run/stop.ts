@@ -1,5 +1,7 @@
 import type { BusinessId, LiveCalls, RunId, StoppedRun } from '@carillon/contract';
 import { CarillonError, isFinalRun } from '@carillon/contract';
+import type { Actor } from '../actor.ts';
+import { trailRun } from '../audit/trail.ts';
 import type { Database, Tx } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import { readRun } from './read.ts';
@@ -18,6 +20,7 @@ export async function stopRun(
   business_id: BusinessId,
   run_id: RunId,
   live_calls: LiveCalls,
+  actor: Actor,
 ): Promise<StoppedRun> {
   return await inBusiness(db, business_id, async (tx) => {
     const run = await lockRun(tx, run_id);
@@ -25,17 +28,19 @@ export async function stopRun(
       throw new CarillonError('run_state_conflict', { status: run.status, action: 'stopped' });
     const in_flight = await countInFlight(tx, run_id, live_calls);
     if (!isFinalRun(run.status) && run.status !== 'cancelling') {
+      const status = run.in_progress === 0 ? 'cancelled' : 'cancelling';
       tx.send(
-        `UPDATE carillon.outbound_call_runs SET
-           status = CASE WHEN in_progress = 0 THEN 'cancelled' ELSE 'cancelling' END,
+        `UPDATE carillon.outbound_call_runs SET status = $3,
            ended_at = CASE WHEN in_progress = 0 THEN now() END,
            cancel_requested_at = now(), control_epoch = control_epoch + 1,
            cancelled = cancelled + queued + waiting, queued = 0, waiting = 0,
            locked_by_worker = NULL, lock_ts = NULL, updated_at = now()
          WHERE business_id = $1 AND run_id = $2`,
-        [business_id, run_id],
+        [business_id, run_id, status],
         1,
       );
+      const action = status === 'cancelled' ? 'run.cancelled' : 'run.cancel_requested';
+      trailRun(tx, actor, action, run, { status, control_epoch: run.control_epoch + 1, live_calls });
     }
     return { ...(await readRun(tx, run_id)), in_flight };
   });

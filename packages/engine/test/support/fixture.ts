@@ -1,5 +1,6 @@
 import { BusinessId, CarrierAccountId, ListId, RunId, type StartRun } from '@carillon/contract';
 import pg from 'pg';
+import type { Actor } from '../../src/actor.ts';
 import { createTestDatabase } from '../../../../test/support/database.ts';
 import type { AttemptKey, Evidence } from '../../src/call/attempt.ts';
 import { type ClaimedAttempt, claim } from '../../src/call/claim.ts';
@@ -84,7 +85,7 @@ export async function addList(fixture: Fixture, business_id: number, leads: numb
   return Number(list?.list_id);
 }
 
-const actor = { name: 'test', user_id: null };
+export const actor: Actor = { name: 'test', user_id: null };
 
 export async function startRun(
   fixture: Fixture,
@@ -123,7 +124,8 @@ export async function claimAll(fixture: Fixture, mine: Lease, wanted: number, wo
 }
 
 export async function record(fixture: Fixture, key: AttemptKey, evidence: Evidence) {
-  const [recorded] = await recordEvidence(fixture.db, key.business_id, key.run_id, [{ key, evidence }], fixture.limits);
+  const items = [{ key, evidence, actor }];
+  const [recorded] = await recordEvidence(fixture.db, key.business_id, key.run_id, items, fixture.limits);
   return recorded;
 }
 

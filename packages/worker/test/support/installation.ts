@@ -22,6 +22,8 @@ import { createTestDatabase } from '../../../../test/support/database.ts';
 import { until } from '../../../../test/support/wait.ts';
 import { startWorker, type Worker } from '../../src/index.ts';
 
+const actor = { name: 'test', user_id: null };
+
 /** Short enough for a test, in the proportions of the real ones. */
 export const quick: Partial<Limits> = {
   lease_ttl_ms: 2_000,
@@ -87,7 +89,7 @@ export async function createInstallation(options: { limits?: Partial<Limits>; be
       return worker;
     },
     async business(wanted: { leads: number; lines?: number; calls_per_second?: number }) {
-      const { business_id } = await createBusiness(db, { name: 'A business' });
+      const { business_id } = await createBusiness(db, { name: 'A business' }, actor);
       const account = await createCarrierAccount(
         db,
         business_id,
@@ -102,6 +104,7 @@ export async function createInstallation(options: { limits?: Partial<Limits>; be
           calls_per_second: wanted.calls_per_second ?? 200,
         },
         secret,
+        actor,
       );
       const list = await createList(db, business_id, { name: 'A list' });
       const csv = [
@@ -119,7 +122,7 @@ export async function createInstallation(options: { limits?: Partial<Limits>; be
         db,
         tenant.business_id as never,
         { list_id: tenant.list_id, ...request },
-        { actor: { name: 'test', user_id: null }, limits },
+        { actor, limits },
       );
       return RunId.parse(run.run_id);
     },

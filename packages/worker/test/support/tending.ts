@@ -8,6 +8,7 @@ import {
   type Lease,
   leaseRuns,
   type Limits,
+  localActor,
   recordEvidence,
   systemClock,
 } from '@carillon/engine';
@@ -15,6 +16,8 @@ import { pino } from 'pino';
 import type { WorkerContext } from '../../src/context.ts';
 import { tend, type TendState } from '../../src/tend.ts';
 import type { Installation } from './installation.ts';
+
+const WORKER = localActor('worker:worker-1');
 
 /** Every errand is due in every round: no test waits for a turn. */
 export const everyRound: Partial<Limits> = {
@@ -42,6 +45,7 @@ export function contextOf(
   return {
     db: here.db,
     worker_id: 'worker-1',
+    actor: WORKER,
     clock,
     limits: here.limits,
     log: pino({ level: 'silent' }),
@@ -83,7 +87,8 @@ export async function claimed(here: Installation, mine: Lease): Promise<[Claimed
 }
 
 export async function record(here: Installation, key: ClaimedAttempt, evidence: Evidence) {
-  const [recorded] = await recordEvidence(here.db, key.business_id, key.run_id, [{ key, evidence }], here.limits);
+  const items = [{ key, evidence, actor: WORKER }];
+  const [recorded] = await recordEvidence(here.db, key.business_id, key.run_id, items, here.limits);
   return recorded;
 }
 
