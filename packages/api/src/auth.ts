@@ -1,18 +1,28 @@
 import { CarillonError, type Role } from '@carillon/contract';
-import { type Actor, authenticate, type Principal } from '@carillon/engine';
+import {
+  type Actor,
+  authenticate,
+  authenticateSystem,
+  type Principal,
+  type RefusedKey,
+  SYSTEM_KEY_PREFIX,
+  type SystemPrincipal,
+} from '@carillon/engine';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { ApiContext } from './context.ts';
 import { logSecurity } from './security.ts';
 
 /**
  * Who may use a route: anybody (`public`), carriers with a valid signature (`signed`, checked by the route itself), or
- * keys with one of these roles.
+ * keys. Of a business, those with one of these roles, where `system_admin` is a key from an entry into it; `system` is a
+ * system administrator's own key, which belongs to no business.
  */
-export type Access = 'public' | 'signed' | readonly Role[];
+export type Access = 'public' | 'signed' | readonly (Role | 'system')[];
 
-export const MAY_READ: Access = ['agent', 'admin', 'owner'];
-export const MAY_MANAGE: Access = ['admin', 'owner'];
-export const MAY_OWN: Access = ['owner'];
+export const MAY_READ: Access = ['agent', 'admin', 'owner', 'system_admin'];
+export const MAY_MANAGE: Access = ['admin', 'owner', 'system_admin'];
+export const MAY_OWN: Access = ['owner', 'system_admin'];
+export const MAY_ADMINISTER: Access = ['system'];
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -22,8 +32,10 @@ declare module 'fastify' {
     expects?: string;
   }
   interface FastifyRequest {
-    /** Whoever's key came with the request; null where none is asked for. */
+    /** Whose key of a business came with the request; null where none did. */
     principal: Principal | null;
+    /** Whose system administrator's key did. */
+    administrator: SystemPrincipal | null;
   }
 }
 
@@ -40,16 +52,19 @@ export function guardRoutes(app: FastifyInstance, context: ApiContext): void {
   const spend = app.createRateLimit({
     max: context.api_limits.requests_per_minute,
     timeWindow: 60_000,
-    keyGenerator: (request) => `${request.principal?.business_id}/${request.principal?.key_id}`,
+    keyGenerator: ({ administrator, principal }) =>
+      administrator ? `system/${administrator.key_id}` : `${principal?.business_id}/${principal?.key_id}`,
   });
   app.decorateRequest('principal', null);
+  app.decorateRequest('administrator', null);
   app.addHook('onRequest', async (request, reply) => {
     const access = request.routeOptions.config.access;
     if (request.is404 || access === 'public' || access === 'signed') return;
     const key = readBearer(request);
-    request.principal = key === null ? null : await authenticate(context.db, key);
-    if (!request.principal) {
-      logSecurity(request, context.metrics, 'unauthenticated', { key: key === null ? 'none' : 'refused' });
+    const refused = key === null ? null : await identify(request, context, key);
+    if (!request.principal && !request.administrator) {
+      const { reason, ...whose } = refused ?? { reason: key === null ? 'none' : 'refused' };
+      logSecurity(request, context.metrics, 'unauthenticated', { key: reason, ...whose });
       reply.header('www-authenticate', 'Bearer');
       throw new CarillonError('unauthenticated');
     }
@@ -58,11 +73,24 @@ export function guardRoutes(app: FastifyInstance, context: ApiContext): void {
       reply.header('retry-after', spent.ttlInSeconds);
       throw new CarillonError('too_many_requests', { limit: spent.max, retry_after_s: spent.ttlInSeconds });
     }
-    if (!access?.includes(request.principal.role)) {
-      logSecurity(request, context.metrics, 'forbidden', { role: request.principal.role });
-      throw new CarillonError('forbidden', { role: request.principal.role });
-    }
+    const role = request.principal?.role ?? 'system_admin';
+    if (access?.includes(request.principal?.role ?? 'system')) return;
+    logSecurity(request, context.metrics, 'forbidden', { role });
+    throw request.administrator && access?.includes('system_admin')
+      ? new CarillonError('business_not_entered')
+      : new CarillonError('forbidden', { role });
   });
+}
+
+/** Notes on the request whose key this is. Returns what is known of a key that was right once. */
+async function identify(request: FastifyRequest, { db }: ApiContext, key: string): Promise<RefusedKey | null> {
+  if (key.startsWith(SYSTEM_KEY_PREFIX)) {
+    request.administrator = await authenticateSystem(db, key);
+    return null;
+  }
+  const known = await authenticate(db, key);
+  request.principal = known.principal;
+  return known.principal ? null : known.refused;
 }
 
 const BEARER = /^Bearer +([\x21-\x7e]{1,200})$/i;
@@ -71,14 +99,23 @@ function readBearer(request: FastifyRequest): string | null {
   return BEARER.exec(request.headers.authorization ?? '')?.[1] ?? null;
 }
 
-/** Who asks, in a route that asks for a key. */
+/** Who asks, in a route that asks for a key of a business. */
 export function principalOf(request: FastifyRequest): Principal {
   if (!request.principal) throw new Error('a route without a key asked who it is');
   return request.principal;
 }
 
-/** Whose key it is, as `created_by` and the trail name it, with where the request came from. */
+/** Who asks, in a route for system administrators. */
+export function administratorOf(request: FastifyRequest): SystemPrincipal {
+  if (!request.administrator) throw new Error('a route without a system administrator asked who it is');
+  return request.administrator;
+}
+
+/**
+ * Whose key it is, as `created_by` and the trail name it; within an entry, the administrator who entered. With where the request came from. */
 export function actorOf(request: FastifyRequest): Actor {
-  const name = `key:${principalOf(request).key_id}`;
+  const { administrator, principal } = request;
+  const system_key_id = administrator?.key_id ?? principal?.entered_by;
+  const name = system_key_id ? `system_admin:${system_key_id}` : `key:${principalOf(request).key_id}`;
   return { name, user_id: null, source: request.ip, request_id: request.id };
 }

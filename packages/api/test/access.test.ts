@@ -1,5 +1,5 @@
 import { BusinessId, KeyId } from '@carillon/contract';
-import { createKey, revokeKey } from '@carillon/engine';
+import { createKey, localActor, revokeKey } from '@carillon/engine';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   accountBody,
@@ -12,6 +12,7 @@ import {
   startRun,
 } from './support/api.ts';
 
+const actor = localActor('test');
 let fixture: Fixture;
 let caller: Caller;
 let stranger: Caller;
@@ -76,12 +77,14 @@ it('knows every keyed route: one that is added must be added here', async () => 
 
 describe.each(ROUTES)('$method $url', ({ method, url, may, request }) => {
   it('asks for a key, and gives the same answer to every kind of bad one', async () => {
-    const { key: revoked, key_id } = await createKey(fixture.db, caller.business_id, { role: 'owner' });
-    await revokeKey(fixture.db, caller.business_id, key_id);
-    const { key: expired } = await createKey(fixture.db, caller.business_id, {
-      role: 'owner',
-      expires_at: new Date('2020-01-01T00:00:00Z'),
-    });
+    const { key: revoked, key_id } = await createKey(fixture.db, caller.business_id, { role: 'owner' }, actor);
+    await revokeKey(fixture.db, caller.business_id, key_id, actor);
+    const { key: expired } = await createKey(
+      fixture.db,
+      caller.business_id,
+      { role: 'owner', expires_at: new Date('2020-01-01T00:00:00Z') },
+      actor,
+    );
     const [, business, id] = caller.owner.split('_');
     const unknown = `ck_${business}_${id}_${'A'.repeat(32)}`;
     const elsewhere = caller.owner.replace(`ck_${business}_`, `ck_${stranger.business_id}_`);
@@ -297,7 +300,7 @@ it('lets one key ask so often and no more in a minute, each key by itself', asyn
   const strict = await createFixture({ api_limits: { requests_per_minute: 2 } });
   try {
     const { business_id, key: first } = await newBusinessKey(strict);
-    const { key: second } = await createKey(strict.db, business_id, { role: 'agent' });
+    const { key: second } = await createKey(strict.db, business_id, { role: 'agent' }, actor);
     const codes = [];
     for (const key of [first, first, first, second]) codes.push((await strict.ask(key, 'GET', '/api/lists')).status);
     expect(codes).toEqual([200, 200, 429, 200]);
@@ -314,6 +317,6 @@ async function newBusinessKey(on: Fixture) {
     "INSERT INTO carillon.businesses (name) VALUES ('Busy') RETURNING business_id AS id",
   );
   const business_id = BusinessId.parse(row?.id);
-  const { key, key_id } = await createKey(on.db, business_id, { role: 'agent' });
+  const { key, key_id } = await createKey(on.db, business_id, { role: 'agent' }, actor);
   return { business_id, key, key_id: KeyId.parse(key_id) };
 }

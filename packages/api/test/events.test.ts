@@ -1,5 +1,5 @@
 import type { AddressInfo } from 'node:net';
-import { createKey, createWaker, openDatabase } from '@carillon/engine';
+import { createKey, createWaker, localActor, openDatabase } from '@carillon/engine';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../../../test/support/wait.ts';
 import { buildApi } from '../src/index.ts';
@@ -228,10 +228,12 @@ describe('the end of the process', () => {
 
 it('a revoked key can open no stream', async () => {
   const run = await startRun(fixture, caller);
-  const { key } = await createKey(fixture.db, caller.business_id, {
-    role: 'agent',
-    expires_at: new Date('2020-01-01T00:00:00Z'),
-  });
+  const { key } = await createKey(
+    fixture.db,
+    caller.business_id,
+    { role: 'agent', expires_at: new Date('2020-01-01T00:00:00Z') },
+    localActor('test'),
+  );
   const stream = await followed(run.run_id, undefined, url, key);
   expect(stream.status).toBe(401);
 });

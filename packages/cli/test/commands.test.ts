@@ -49,7 +49,7 @@ const file = (name: string) => path.join(dir, name);
 
 async function roleOf(api_key: string): Promise<string | undefined> {
   const db = openDatabase({ app_url: database.appUrl });
-  const principal = await authenticate(db, api_key).finally(() => db.close());
+  const { principal } = await authenticate(db, api_key).finally(() => db.close());
   return principal?.role;
 }
 

@@ -29,7 +29,9 @@ afterEach(async () => await rm(dir, { recursive: true, force: true }));
 describe('the demo business', () => {
   it('is made once, with a key for its owner’s eyes only', async () => {
     const { state } = await openDemo(db, files);
-    expect(await authenticate(db, state.key)).toMatchObject({ business_id: state.business_id, role: 'owner' });
+    expect(await authenticate(db, state.key)).toMatchObject({
+      principal: { business_id: state.business_id, role: 'owner' },
+    });
     expect((await stat(files.state)).mode & 0o777).toBe(0o600);
     expect((await openDemo(db, files)).state).toEqual(state);
   });

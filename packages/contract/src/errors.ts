@@ -16,6 +16,8 @@ export const ERRORS = {
   lead_not_found: { http: 404, en: 'Lead not found', he: 'הליד לא נמצא' },
   import_not_found: { http: 404, en: 'Import not found', he: 'הייבוא לא נמצא' },
   carrier_account_not_found: { http: 404, en: 'Carrier account not found', he: 'חשבון הספק לא נמצא' },
+  key_not_found: { http: 404, en: 'Key not found', he: 'המפתח לא נמצא' },
+  business_not_found: { http: 404, en: 'Business not found', he: 'העסק לא נמצא' },
   route_not_found: { http: 404, en: 'There is nothing at this address', he: 'אין דבר בכתובת זו' },
 
   unauthenticated: {
@@ -24,6 +26,11 @@ export const ERRORS = {
     he: 'יש לתת מפתח API תקף בכותרת "Authorization: Bearer KEY"',
   },
   forbidden: { http: 403, en: 'Your role ({role}) may not do this', he: 'אין הרשאה לפעולה זו לתפקיד שלך ({role})' },
+  business_not_entered: {
+    http: 403,
+    en: "A system administrator's key reads no business's data; enter the business first, with a reason",
+    he: 'מפתח של מנהל מערכת אינו קורא נתונים של עסק; יש להיכנס תחילה לעסק, עם סיבה',
+  },
   signature_invalid: { http: 403, en: 'The signature is not valid', he: 'החתימה אינה תקפה' },
 
   invalid_request: { http: 422, en: 'The request is not valid: {problem}', he: 'הבקשה אינה תקינה: {problem}' },
@@ -52,12 +59,37 @@ export const ERRORS = {
     en: 'This Idempotency-Key was used with another request',
     he: 'מפתח ה-Idempotency-Key הזה שימש לבקשה אחרת',
   },
+  last_owner_key: {
+    http: 409,
+    en: "This is the business's last valid owner key; create another before you revoke it",
+    he: 'זהו מפתח הבעלים התקף האחרון של העסק; יש ליצור אחר לפני שמבטלים אותו',
+  },
+  phone_taken: {
+    http: 409,
+    en: 'Lead {lead_id} has this number already; a number belongs to one lead',
+    he: 'לליד {lead_id} כבר יש המספר הזה; מספר שייך לליד אחד',
+  },
+  lead_erased: {
+    http: 409,
+    en: 'This lead was erased; import or create the number anew',
+    he: 'הליד הזה נמחק; אפשר לייבא או ליצור את המספר מחדש',
+  },
+  lead_in_call: {
+    http: 409,
+    en: 'A call to this lead is under way (run {run_id}); cancel its job {job_id}, or try again once the call has ended',
+    he: 'שיחה לליד זה מתקיימת כעת (הרצה {run_id}); אפשר לבטל את משימה {job_id}, או לנסות שוב לאחר סיום השיחה',
+  },
   duplicate_lead: {
     http: 409,
     en: 'A lead stands twice in this run; each lead may be in a run once',
     he: 'ליד מופיע פעמיים בהרצה; כל ליד יכול להופיע בהרצה פעם אחת',
   },
   list_empty: { http: 422, en: 'The list has no leads to call', he: 'אין ברשימה לידים להתקשר אליהם' },
+  follow_up_empty: {
+    http: 422,
+    en: 'No lead of run {run_id} ended in one of these ways: {outcomes}',
+    he: 'אף ליד בהרצה {run_id} לא הסתיים באחת מהדרכים: {outcomes}',
+  },
   no_carrier_account: {
     http: 422,
     en: 'The business has no carrier account; create one first',
@@ -96,8 +128,48 @@ export const ERRORS = {
   import_file_empty: { http: 422, en: 'The file is empty', he: 'הקובץ ריק' },
   import_not_text: {
     http: 422,
-    en: 'The file is not UTF-8 text (byte {byte}); save it as CSV UTF-8 and send it again',
-    he: 'הקובץ אינו טקסט UTF-8 (בית {byte}); יש לשמור אותו כ-CSV UTF-8 ולשלוח שוב',
+    en: 'The file is not UTF-8 text throughout (byte {byte}); save it as CSV UTF-8 and send it again, or name its encoding, such as encoding=windows-1255',
+    he: 'הקובץ אינו כולו טקסט UTF-8 (בית {byte}); יש לשמור אותו כ-CSV UTF-8 ולשלוח שוב, או לציין את הקידוד, למשל encoding=windows-1255',
+  },
+  import_encoding_unknown: {
+    http: 422,
+    en: 'The encoding of the text can not be recognised; save the file as CSV UTF-8, or name it with encoding=ENCODING ({known})',
+    he: 'לא ניתן לזהות את קידוד הטקסט; יש לשמור את הקובץ כ-CSV UTF-8, או לציין אותו כך: encoding=ENCODING ({known})',
+  },
+  import_format_unsupported: {
+    http: 422,
+    en: 'The file is {found}, which can not be imported; save it as XLSX or as CSV UTF-8 and send it again',
+    he: 'הקובץ הוא {found} ולא ניתן לייבא אותו; יש לשמור אותו כ-XLSX או כ-CSV UTF-8 ולשלוח שוב',
+  },
+  import_damaged: {
+    http: 422,
+    en: 'The spreadsheet can not be read: {problem}; open it, save it again and send it again',
+    he: 'לא ניתן לקרוא את הגיליון: {problem}; יש לפתוח אותו, לשמור שוב ולשלוח שוב',
+  },
+  import_unpacks_too_large: {
+    http: 413,
+    en: 'The spreadsheet unpacks to {bytes} bytes, more than {limit_bytes} or than {limit_ratio} times its size; divide it, or save it as CSV UTF-8',
+    he: 'הגיליון נפרס ל-{bytes} בתים, יותר מ-{limit_bytes} או מפי {limit_ratio} מגודלו; יש לחלק אותו או לשמור אותו כ-CSV UTF-8',
+  },
+  import_sheet_not_found: {
+    http: 422,
+    en: 'There is no sheet "{wanted}" among: {sheets}',
+    he: 'אין גיליון "{wanted}" בין: {sheets}',
+  },
+  import_phone_column_ambiguous: {
+    http: 422,
+    en: 'Several columns may hold the phone number: {columns}. Name one with phone=COLUMN',
+    he: 'כמה עמודות עשויות להכיל את מספר הטלפון: {columns}. אפשר לציין אחת כך: phone=COLUMN',
+  },
+  import_no_space: {
+    http: 507,
+    en: 'The server has no room for the file at the moment; nothing was imported. Make room in its temporary directory and send it again',
+    he: 'אין כרגע בשרת מקום לקובץ; דבר לא יובא. יש לפנות מקום בתיקייה הזמנית שלו ולשלוח שוב',
+  },
+  database_full: {
+    http: 507,
+    en: 'The disk of the database is full; make room and try again. A list that was being imported is as it was',
+    he: 'הדיסק של בסיס הנתונים מלא; יש לפנות מקום ולנסות שוב. רשימה שיובאה בינתיים נשארה כפי שהייתה',
   },
   import_no_phone_column: {
     http: 422,

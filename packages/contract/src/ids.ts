@@ -24,6 +24,9 @@ export const ImportId = id.brand<'ImportId'>();
 export type ImportId = z.infer<typeof ImportId>;
 export const KeyId = id.brand<'KeyId'>();
 export type KeyId = z.infer<typeof KeyId>;
+/** A system administrator's key; it belongs to no business. */
+export const SystemKeyId = id.brand<'SystemKeyId'>();
+export type SystemKeyId = z.infer<typeof SystemKeyId>;
 export const CarrierAccountId = id.brand<'CarrierAccountId'>();
 export type CarrierAccountId = z.infer<typeof CarrierAccountId>;
 

@@ -42,7 +42,24 @@ export {
   resumeLane,
 } from './business/carrier-accounts.ts';
 export { createBusiness, type NewBusiness } from './business/create-business.ts';
-export { authenticate, createKey, type KeyRole, type NewKey, type Principal, revokeKey } from './business/keys.ts';
+export {
+  type Authentication,
+  authenticate,
+  createKey,
+  listKeys,
+  type NewKey,
+  type Principal,
+  type RefusedKey,
+  revokeKey,
+} from './business/keys.ts';
+export {
+  authenticateSystem,
+  createSystemKey,
+  listSystemKeys,
+  revokeSystemKey,
+  SYSTEM_KEY_PREFIX,
+  type SystemPrincipal,
+} from './business/system-keys.ts';
 export { createLead } from './lead/create-lead.ts';
 export { csvSafeLine } from './lead/csv-safe.ts';
 export { importLeads } from './lead/import.ts';

@@ -21,7 +21,9 @@ describe('createBusiness', () => {
       language: 'he',
       time_zone: 'Asia/Jerusalem',
     });
-    expect(await authenticate(fixture.db, key)).toMatchObject({ business_id, role: 'owner', language: 'he' });
+    expect(await authenticate(fixture.db, key)).toMatchObject({
+      principal: { business_id, role: 'owner', language: 'he' },
+    });
 
     const other = await createBusiness(
       fixture.db,

@@ -1,6 +1,7 @@
 /** Tables without a business, each with the reason why it may be one. Everything else has a business_id. */
 export const GLOBAL_TABLES: Readonly<Record<string, string>> = {
   schema_migrations: 'what the runner has applied; belongs to the database',
+  system_keys: 'a system administrator belongs to no business',
   workers: 'a worker serves every business, and its row tells nothing of any',
   installation_events: 'what belongs to no business: strangers at the door, and the installation itself',
 };
@@ -97,7 +98,7 @@ const WALLS: CatalogRule[] = [
     find: `SELECT p.polname || ' on ' || c.relname AS offence FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
             WHERE c.relnamespace = 'carillon'::regnamespace AND p.polname <> 'business_wall'
               AND NOT (p.polname = 'discovery_read' AND p.polcmd = 'r' AND c.relname = ANY ($1))`,
-    params: [['outbound_call_runs', 'open_attempts', 'unwanted_calls']],
+    params: [['businesses', 'outbound_call_runs', 'open_attempts', 'unwanted_calls']],
     offender: 'CREATE POLICY support ON carillon.leads FOR SELECT USING (true)',
   },
   {
@@ -105,8 +106,24 @@ const WALLS: CatalogRule[] = [
     find: `SELECT relname AS offence FROM pg_class WHERE relnamespace = 'carillon'::regnamespace
               AND (relkind = 'm' OR relkind = 'v' AND NOT coalesce(reloptions @> '{security_invoker=true}', false))
            UNION ALL
-           SELECT proname FROM pg_proc WHERE pronamespace = 'carillon'::regnamespace AND prosecdef`,
+           SELECT proname FROM pg_proc WHERE pronamespace = 'carillon'::regnamespace AND prosecdef
+              AND proname <> ALL ($1)`,
+    // Removes also what the application may only add to, of the one business that it is allowed for.
+    params: [['remove_canary']],
     offender: 'CREATE VIEW carillon.all_leads AS SELECT * FROM carillon.leads',
+  },
+  {
+    name: 'a function that runs as its owner looks nowhere for names, and is not for everybody',
+    find: `SELECT proname AS offence FROM pg_proc WHERE pronamespace = 'carillon'::regnamespace AND prosecdef
+              AND (NOT coalesce(proconfig @> '{"search_path=pg_catalog, pg_temp"}', false)
+                   OR has_function_privilege('public', oid, 'EXECUTE'))`,
+    offender: 'GRANT EXECUTE ON FUNCTION carillon.remove_canary(bigint) TO PUBLIC',
+  },
+  {
+    name: 'no two functions share a name: grants are by name',
+    find: `SELECT proname AS offence FROM pg_proc WHERE pronamespace = 'carillon'::regnamespace
+            GROUP BY proname HAVING count(*) > 1`,
+    offender: `CREATE FUNCTION carillon.remove_canary(text) RETURNS boolean LANGUAGE sql AS 'SELECT true'`,
   },
 ];
 

@@ -1,5 +1,5 @@
-import { createBusiness, createKey, type KeyRole } from '@carillon/engine';
-import type { BusinessId, Language } from '@carillon/contract';
+import { createBusiness, createKey } from '@carillon/engine';
+import type { BusinessId, KeyRole, Language } from '@carillon/contract';
 import { CLI } from '../actor.ts';
 import type { CommandContext } from '../context.ts';
 import { withDatabase } from '../installation.ts';
@@ -35,7 +35,7 @@ export async function keyCreateCommand(
 ): Promise<void> {
   const { output } = context;
   const { key } = await withDatabase(context, (db) =>
-    createKey(db, options.business, { role: options.role, label: options.label }),
+    createKey(db, options.business, { role: options.role, label: options.label }, CLI),
   );
   output.say(`A key of role ${options.role} for business ${options.business}, shown only now: ${key}`);
   output.result({ key });

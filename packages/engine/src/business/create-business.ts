@@ -1,6 +1,7 @@
-import { BusinessId, CarillonError, type Language } from '@carillon/contract';
+import { BusinessId, CarillonError, type KeyId, type Language } from '@carillon/contract';
 import { z } from 'zod';
 import type { Actor } from '../actor.ts';
+import { installationTrail } from '../audit/installation-trail.ts';
 import { trail } from '../audit/trail.ts';
 import { parseCountry } from './country.ts';
 import type { Database } from '../db/database.ts';
@@ -28,7 +29,7 @@ export async function createBusiness(
   db: Database,
   input: NewBusiness,
   actor: Actor,
-): Promise<{ business_id: BusinessId; key: string }> {
+): Promise<{ business_id: BusinessId; key_id: KeyId; key: string }> {
   const business = checked(input);
   // The id comes first: the wall stands on it, and the row can't be written before the wall stands.
   const business_id = await reserveId(db);
@@ -40,8 +41,9 @@ export async function createBusiness(
     );
     const { name: _, ...after } = business;
     trail(tx, actor, { action: 'business.created', subject: { type: 'business', id: business_id }, after });
-    const { key } = await insertKey(tx, { role: 'owner', label: 'first key' });
-    return { business_id, key };
+    const { key, key_id } = await insertKey(tx, { role: 'owner', label: 'first key' }, actor);
+    installationTrail(tx, actor, { action: 'business.created', subject: { type: 'business', id: business_id } });
+    return { business_id, key_id, key };
   });
 }
 

@@ -8,8 +8,11 @@ const ALL: readonly TablePrivilege[] = ['SELECT', 'INSERT', 'UPDATE', 'DELETE'];
 export const appGrants: Readonly<Record<string, readonly TablePrivilege[]>> = {
   // The worker and the API compare it with their own files.
   schema_migrations: ['SELECT'],
-  businesses: ['SELECT', 'INSERT', 'UPDATE'],
+  // Updated by column: see appUpdates.
+  businesses: ['SELECT', 'INSERT'],
   api_keys: ALL,
+  // Never deleted: the trail names them.
+  system_keys: ['SELECT', 'INSERT', 'UPDATE'],
   carrier_accounts: ALL,
   lanes: ALL,
   unwanted_calls: ALL,
@@ -18,8 +21,10 @@ export const appGrants: Readonly<Record<string, readonly TablePrivilege[]>> = {
   list_members: ALL,
   list_imports: ALL,
   import_lines: ALL,
+  lead_consents: ALL,
   outbound_call_runs: ALL,
   outbound_call_jobs: ALL,
+  run_leads: ALL,
   job_schedule: ALL,
   open_attempts: ALL,
   // Append-only: what was once written about a call can't be changed or removed by the application.
@@ -30,8 +35,17 @@ export const appGrants: Readonly<Record<string, readonly TablePrivilege[]>> = {
   installation_events: ['SELECT', 'INSERT'],
 };
 
+/** Tables of which the application may update some columns only. A business stays the canary that it is, or is not. */
+export const appUpdates: Readonly<Record<string, readonly string[]>> = {
+  businesses: ['name', 'country', 'language', 'time_zone'],
+};
+
+/** The functions that the application may call. Each name is one function's. */
+export const appFunctions: readonly string[] = ['remove_canary'];
+
 /** The columns that the discovery login may read, across all businesses: enough to see where work is, nothing else. */
 export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
+  businesses: ['business_id', 'canary', 'created_at'],
   outbound_call_runs: [
     'business_id',
     'run_id',

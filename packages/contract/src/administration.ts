@@ -1,0 +1,74 @@
+import { z } from 'zod';
+import { ROLES } from './api.ts';
+
+/** Keys, businesses and entries into them: what owners and system administrators handle. */
+
+const time = z.iso.datetime().nullable();
+
+/** The roles that a key can be given. `system_admin` is had by entering a business alone. */
+export const KEY_ROLES = ['owner', 'admin', 'agent'] as const;
+export type KeyRole = (typeof KEY_ROLES)[number];
+
+const label = z.string().trim().max(200);
+
+export const CreateKey = z.strictObject({
+  role: z.enum(KEY_ROLES),
+  /** What it is for; shown beside it, never checked. */
+  label: label.optional(),
+  /** Never, when left out. */
+  expires_at: z.iso.datetime({ offset: true }).optional(),
+});
+export type CreateKey = z.infer<typeof CreateKey>;
+
+/** A key without its secret, which nobody can read again. */
+export const ApiKey = z.object({
+  key_id: z.number(),
+  role: z.enum(ROLES),
+  label: z.string(),
+  state: z.enum(['valid', 'expired', 'revoked']),
+  created_at: z.iso.datetime(),
+  expires_at: time,
+  revoked_at: time,
+  /** The system administrator's key, where it comes from an entry into the business. */
+  entered_by: z.number().nullable(),
+});
+export type ApiKey = z.infer<typeof ApiKey>;
+
+/** The one answer in which a key stands. */
+export const CreatedKey = ApiKey.extend({ key: z.string() });
+export type CreatedKey = z.infer<typeof CreatedKey>;
+
+/** A system administrator's key, without its secret. */
+export const SystemKey = ApiKey.omit({ role: true, entered_by: true });
+export type SystemKey = z.infer<typeof SystemKey>;
+
+export const CreateBusiness = z.strictObject({
+  name: z.string().trim().min(1).max(200),
+  country: z
+    .string()
+    .regex(/^[A-Za-z]{2}$/, 'two letters such as IL')
+    .optional(),
+  language: z.enum(['en', 'he']).optional(),
+  time_zone: z.string().trim().max(64).optional(),
+});
+
+/** A business as it is seen from outside: that it exists, and what it is called. */
+export const BusinessName = z.object({ business_id: z.number(), name: z.string() });
+export type BusinessName = z.infer<typeof BusinessName>;
+/** With its owner's first key, which is told here once. */
+export const CreatedBusiness = z.object({ business_id: z.number(), key_id: z.number(), key: z.string() });
+
+export const ENTRY_MINUTES_MAX = 480;
+export const EnterBusiness = z.strictObject({
+  /** Why; the business reads it in its trail. */
+  reason: z.string().trim().min(5).max(500),
+  minutes: z.number().int().min(1).max(ENTRY_MINUTES_MAX).default(60),
+});
+export type EnterBusiness = z.infer<typeof EnterBusiness>;
+export const Entry = z.object({
+  business_id: z.number(),
+  key_id: z.number(),
+  key: z.string(),
+  expires_at: z.iso.datetime(),
+});
+export type Entry = z.infer<typeof Entry>;
