@@ -93,7 +93,8 @@ export async function createTenant(fixture: Fixture, language: 'en' | 'he' = 'en
     { name: `Business ${businesses}`, language },
     localActor('test'),
   );
-  const of = async (role: 'admin' | 'agent') => (await createKey(fixture.db, business_id, { role })).key;
+  const of = async (role: 'admin' | 'agent') =>
+    (await createKey(fixture.db, business_id, { role }, localActor('test'))).key;
   return { business_id, owner: key, admin: await of('admin'), agent: await of('agent') };
 }
 

@@ -55,7 +55,7 @@ export interface Demo {
 export async function openDemo(db: Database, files: DemoFiles): Promise<Demo> {
   const earlier = await readState(files.state);
   // Its database may have been replaced by another; then nobody knows the key.
-  const known = earlier !== undefined && (await authenticate(db, earlier.key)) !== null;
+  const known = earlier !== undefined && (await authenticate(db, earlier.key)).principal !== null;
   let state: DemoState = known ? earlier : await createDemo(db, files);
   return {
     get state() {
@@ -71,7 +71,8 @@ export async function openDemo(db: Database, files: DemoFiles): Promise<Demo> {
 async function createDemo(db: Database, files: DemoFiles): Promise<DemoState> {
   // The calls of another database would be taken for this one's, which counts its businesses and runs from 1 as well.
   if (existsSync(files.ledger)) await rename(files.ledger, `${files.ledger}.old`);
-  const state: DemoState = { ...(await createBusiness(db, { name: 'Carillon demo' }, CLI)), files: {} };
+  const { business_id, key } = await createBusiness(db, { name: 'Carillon demo' }, CLI);
+  const state: DemoState = { business_id, key, files: {} };
   await writeState(files.state, state);
   return state;
 }
@@ -125,7 +126,7 @@ export async function openCampaign(
     db,
     business_id,
     { ...leads, list_id: file.list_id, stop },
-    { idempotency_key: `demo:${leads.hash}`, limits: { import_stale_ms: IMPORT_STALE_MS } },
+    { actor: CLI, idempotency_key: `demo:${leads.hash}`, limits: { import_stale_ms: IMPORT_STALE_MS } },
     output,
   );
   const start = async (round: number) =>
@@ -146,7 +147,7 @@ export async function openCampaign(
 
 async function addFile(db: Database, demo: Demo, { file, hash }: LeadsFile) {
   const name = path.basename(file).slice(0, 200);
-  const list = await createList(db, demo.state.business_id, { name });
+  const list = await createList(db, demo.state.business_id, { name }, CLI);
   const added = { name, list_id: ListId.parse(list.list_id), round: 1 };
   await demo.save({ files: { ...demo.state.files, [hash]: added } });
   return added;
