@@ -1,3 +1,5 @@
+import { KEY_RULES } from './catalog-keys.ts';
+
 /** Tables without a business, each with the reason why it may be one. Everything else has a business_id. */
 export const GLOBAL_TABLES: Readonly<Record<string, string>> = {
   schema_migrations: 'what the runner has applied; belongs to the database',
@@ -206,4 +208,10 @@ const CHEAP: CatalogRule[] = [
   },
 ];
 
-export const CATALOG_RULES: readonly CatalogRule[] = [...BUSINESS_FIRST, ...WALLS, ...DISTRIBUTABLE, ...CHEAP];
+export const CATALOG_RULES: readonly CatalogRule[] = [
+  ...BUSINESS_FIRST,
+  ...KEY_RULES,
+  ...WALLS,
+  ...DISTRIBUTABLE,
+  ...CHEAP,
+];
