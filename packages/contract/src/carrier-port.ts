@@ -125,3 +125,11 @@ export interface CarrierDriver {
 
 /** The drivers that an installation knows, by name. */
 export type CarrierDrivers = ReadonlyMap<string, CarrierDriver>;
+
+/** The driver that calls nobody: for the canaries of the readiness check, never for an ordinary business's account. */
+export const CANARY_DRIVER = 'canary';
+
+/** The names of the drivers that an account may be made with. */
+export function offeredDrivers(drivers: CarrierDrivers): string[] {
+  return [...drivers.keys()].filter((name) => name !== CANARY_DRIVER);
+}

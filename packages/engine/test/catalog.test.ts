@@ -2,7 +2,7 @@ import type { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../../../test/support/database.ts';
 import { withClient } from '../../../test/support/test-server.ts';
-import { appGrants, discoveryColumns } from '../src/db/access-table.ts';
+import { appFunctions, appGrants, appUpdates, discoveryColumns } from '../src/db/access-table.ts';
 import { CATALOG_RULES, type CatalogRule, GLOBAL_TABLES } from './catalog-rules.ts';
 import { SEED } from './catalog-seed.ts';
 
@@ -169,6 +169,32 @@ describe('the application login', () => {
     );
     const listed = Object.entries(appGrants).flatMap(([table, privileges]) => privileges.map((p) => `${table} ${p}`));
     expect(rows.map((row) => row.grant).sort()).toEqual(listed.sort());
+  });
+
+  it('may update, by column, what the list says and no other column of those tables', async () => {
+    const { rows } = await withClient(db.superuserUrl, (client) =>
+      client.query<{ may: string }>(
+        `SELECT c.relname || '.' || a.attname AS may FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+          WHERE c.relnamespace = 'carillon'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0
+            AND NOT a.attisdropped AND NOT has_table_privilege($1, c.oid, 'UPDATE')
+            AND has_column_privilege($1, c.oid, a.attnum, 'UPDATE')`,
+        [db.logins.app],
+      ),
+    );
+    const listed = Object.entries(appUpdates).flatMap(([table, columns]) => columns.map((c) => `${table}.${c}`));
+    expect(rows.map(({ may }) => may).sort()).toEqual(listed.sort());
+  });
+
+  it('may call the functions of the list, and discovery none', async () => {
+    const { rows } = await withClient(db.superuserUrl, (client) =>
+      client.query<{ proname: string; app: boolean; discovery: boolean }>(
+        `SELECT proname, has_function_privilege($1, oid, 'EXECUTE') AS app,
+                has_function_privilege($2, oid, 'EXECUTE') AS discovery
+           FROM pg_proc WHERE pronamespace = 'carillon'::regnamespace ORDER BY 1`,
+        [db.logins.app, db.logins.discovery],
+      ),
+    );
+    expect(rows).toEqual(appFunctions.map((proname) => ({ proname, app: true, discovery: false })));
   });
 });
 

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { DatabaseError, escapeIdentifier as name, escapeLiteral as text } from 'pg';
-import { appGrants, discoveryColumns, roleSettings } from './access-table.ts';
+import { appFunctions, appGrants, appUpdates, discoveryColumns, roleSettings } from './access-table.ts';
 import { MigrateError } from './migrate-error.ts';
 import { inTransaction, type MigrationSession } from './migration-session.ts';
 import { scramVerifier } from './scram.ts';
@@ -191,9 +191,9 @@ async function setRoles(
   }
 }
 
-/** One thing that somebody is allowed: on the schema, a sequence, a table, or one column of a table. */
+/** One thing that somebody is allowed: on the schema, a sequence, a function, a table, or one column of a table. */
 interface Grant {
-  kind: 'SCHEMA' | 'SEQUENCE' | 'TABLE';
+  kind: 'SCHEMA' | 'SEQUENCE' | 'FUNCTION' | 'TABLE';
   object: string;
   column: string | null;
   /** Null: PUBLIC. */
@@ -206,12 +206,14 @@ function grantKey(g: Grant): string {
 }
 
 async function syncGrants(session: MigrationSession, logins: Logins): Promise<void> {
-  const [catalog] = await session.run<{ tables: string[]; sequences: string[] }>(
+  const [catalog] = await session.run<Record<keyof Catalog, string[]>>(
     `SELECT coalesce(array_agg(relname::text ORDER BY relname) FILTER (WHERE relkind IN ('r', 'p')), '{}') AS tables,
-            coalesce(array_agg(relname::text ORDER BY relname) FILTER (WHERE relkind = 'S'), '{}') AS sequences
+            coalesce(array_agg(relname::text ORDER BY relname) FILTER (WHERE relkind = 'S'), '{}') AS sequences,
+            ARRAY(SELECT proname::text FROM pg_proc WHERE pronamespace = 'carillon'::regnamespace) AS functions
        FROM pg_class WHERE relnamespace = 'carillon'::regnamespace`,
   );
-  const wanted = wantedGrants(logins, catalog?.tables ?? [], catalog?.sequences ?? []);
+  if (!catalog) throw new Error('the catalog gave no row');
+  const wanted = wantedGrants(logins, catalog);
   const present = await presentGrants(session, logins);
   const [have, want] = [new Set(present.map(grantKey)), new Set(wanted.map(grantKey))];
   const extra = present.filter((g) => !want.has(grantKey(g)));
@@ -219,7 +221,14 @@ async function syncGrants(session: MigrationSession, logins: Logins): Promise<vo
   for (const sql of [...grantStatements('REVOKE', extra), ...grantStatements('GRANT', missing)]) await session.run(sql);
 }
 
-function wantedGrants(logins: Logins, tables: readonly string[], sequences: readonly string[]): Grant[] {
+/** What there is in the schema to be granted. */
+interface Catalog {
+  tables: readonly string[];
+  sequences: readonly string[];
+  functions: readonly string[];
+}
+
+function wantedGrants(logins: Logins, { tables, sequences, functions }: Catalog): Grant[] {
   return [
     ...[logins.app, logins.discovery].map(
       (grantee): Grant => ({ kind: 'SCHEMA', object: 'carillon', column: null, grantee, privilege: 'USAGE' }),
@@ -232,6 +241,14 @@ function wantedGrants(logins: Logins, tables: readonly string[], sequences: read
         (privilege): Grant => ({ kind: 'TABLE', object, column: null, grantee: logins.app, privilege }),
       ),
     ),
+    ...tables.flatMap((object) =>
+      (appUpdates[object] ?? []).map(
+        (column): Grant => ({ kind: 'TABLE', object, column, grantee: logins.app, privilege: 'UPDATE' }),
+      ),
+    ),
+    ...functions
+      .filter((object) => appFunctions.includes(object))
+      .map((object): Grant => ({ kind: 'FUNCTION', object, column: null, grantee: logins.app, privilege: 'EXECUTE' })),
     ...tables.flatMap((object) =>
       (discoveryColumns[object] ?? []).map(
         (column): Grant => ({ kind: 'TABLE', object, column, grantee: logins.discovery, privilege: 'SELECT' }),
@@ -248,6 +265,11 @@ function presentGrants(session: MigrationSession, logins: Logins): Promise<Grant
        UNION ALL
        SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname, NULL, x.grantee, x.privilege_type
          FROM pg_class c, aclexplode(c.relacl) x WHERE c.relnamespace = 'carillon'::regnamespace
+       UNION ALL
+       -- A function that nobody has spoken of may be called by everybody.
+       SELECT 'FUNCTION', p.proname, NULL, x.grantee, x.privilege_type
+         FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x
+        WHERE p.pronamespace = 'carillon'::regnamespace
        UNION ALL
        SELECT 'TABLE', c.relname, a.attname, x.grantee, x.privilege_type
          FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid, aclexplode(a.attacl) x
