@@ -5,9 +5,18 @@ import { importRules } from './tidy/imports.ts';
 import { layoutRules } from './tidy/layout.ts';
 import { repository, type Rule, type Sample } from './tidy/source.ts';
 import { buildsSql, MAY_BUILD_SQL, sqlRules } from './tidy/sql.ts';
+import { namesBusiness, tenantRules, withoutEachTie } from './tidy/tenants.ts';
 import { testRules } from './tidy/tests.ts';
 
-const rules: Rule[] = [...importRules, ...layoutRules, ...forbiddenRules, ...sqlRules, ...testRules, ...documentRules];
+const rules: Rule[] = [
+  ...importRules,
+  ...layoutRules,
+  ...forbiddenRules,
+  ...sqlRules,
+  ...tenantRules,
+  ...testRules,
+  ...documentRules,
+];
 const files = repository();
 const paths = new Set(files.map((file) => file.path));
 
@@ -26,6 +35,13 @@ it('sees the repository', () => {
 it('keeps no exception for SQL that nobody needs', () => {
   const needed = files.filter((file) => file.path in MAY_BUILD_SQL && buildsSql(file)).map((file) => file.path);
   expect(needed.toSorted()).toEqual(Object.keys(MAY_BUILD_SQL).toSorted());
+});
+
+it('misses each business_id that goes missing from a statement', () => {
+  const without = files.flatMap(withoutEachTie);
+  expect(without.length).toBeGreaterThan(100);
+  const unnoticed = without.filter((file) => namesBusiness.find(file, paths).length === 0);
+  expect(unnoticed.map(({ tie }) => tie)).toEqual([]);
 });
 
 describe.each(rules)('$name', (rule) => {
