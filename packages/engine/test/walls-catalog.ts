@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import { appGrants } from '../src/db/access-table.ts';
+import { appGrants, appUpdates } from '../src/db/access-table.ts';
 import { GLOBAL_TABLES } from './catalog-rules.ts';
 import type { WallTable } from './walls.ts';
 
@@ -23,6 +23,13 @@ export async function readTables(client: Client): Promise<AnyTable[]> {
 export async function readSequences(client: Client): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(
     "SELECT relname::text AS name FROM pg_class WHERE relnamespace = 'carillon'::regnamespace AND relkind = 'S' ORDER BY 1",
+  );
+  return rows.map(({ name }) => name);
+}
+
+export async function readFunctions(client: Client): Promise<string[]> {
+  const { rows } = await client.query<{ name: string }>(
+    "SELECT proname::text AS name FROM pg_proc WHERE pronamespace = 'carillon'::regnamespace ORDER BY 1",
   );
   return rows.map(({ name }) => name);
 }
@@ -69,6 +76,7 @@ export async function readWallTables(client: Client): Promise<WallTable[]> {
         .filter((key) => key.kind === 'f' && rest(key).length > 0)
         .map((key) => ({ name: key.name, row: JSON.stringify(reachingRow(key, keys, facts.numbers, ours, theirs)) })),
       may: appGrants[name] ?? [],
+      updates: appUpdates[name] ?? [],
     });
   }
   return tables;

@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import { appGrants, discoveryColumns } from '../src/db/access-table.ts';
+import { appFunctions, appGrants, appUpdates, discoveryColumns } from '../src/db/access-table.ts';
 import { readSequences } from './walls-catalog.ts';
 
 export interface WallLogins {
@@ -19,6 +19,10 @@ export async function grantOffences(client: Client, { app, discovery }: WallLogi
          SELECT relname, relowner, x.privilege_type, x.grantee, x.is_grantable
            FROM pg_class, aclexplode(relacl) x WHERE relnamespace = 'carillon'::regnamespace
          UNION ALL
+         SELECT proname, proowner, x.privilege_type, x.grantee, x.is_grantable
+           FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) x
+          WHERE pronamespace = 'carillon'::regnamespace
+         UNION ALL
          SELECT relname || '.' || attname, relowner, x.privilege_type, x.grantee, x.is_grantable
            FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid, aclexplode(a.attacl) x
           WHERE relnamespace = 'carillon'::regnamespace AND NOT attisdropped) g
@@ -30,6 +34,8 @@ export async function grantOffences(client: Client, { app, discovery }: WallLogi
     `schema: USAGE to ${discovery}`,
     ...(await readSequences(client)).map((sequence) => `${sequence}: USAGE to ${app}`),
     ...Object.entries(appGrants).flatMap(([table, privileges]) => privileges.map((p) => `${table}: ${p} to ${app}`)),
+    ...Object.entries(appUpdates).flatMap(([table, columns]) => columns.map((c) => `${table}.${c}: UPDATE to ${app}`)),
+    ...appFunctions.map((name) => `${name}: EXECUTE to ${app}`),
     ...Object.entries(discoveryColumns).flatMap(([table, columns]) =>
       columns.map((column) => `${table}.${column}: SELECT to ${discovery}`),
     ),

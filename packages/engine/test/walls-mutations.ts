@@ -1,5 +1,5 @@
 import { type Client, escapeIdentifier as id } from 'pg';
-import { appGrants, discoveryColumns } from '../src/db/access-table.ts';
+import { appFunctions, appGrants, appUpdates, discoveryColumns } from '../src/db/access-table.ts';
 import type { TestLogins } from '../../../test/support/test-server.ts';
 import type { AnyTable } from './walls-catalog.ts';
 import type { WallTable } from './walls.ts';
@@ -55,7 +55,8 @@ export function grantMutations(tables: readonly AnyTable[], walls: readonly Wall
     const table = `carillon.${where}`;
     const noticed_by: Watcher[] = walled.has(where) ? ['grants', 'application'] : ['grants'];
     const has = (privilege: string) => appGrants[where]?.some((other) => other === privilege);
-    const last = columns.at(-1) ?? '';
+    const updates = appUpdates[where] ?? [];
+    const other = columns.find((column) => !updates.includes(column)) ?? '';
     return [
       ...PRIVILEGES.map((privilege): Mutation => {
         const sql = has(privilege)
@@ -67,7 +68,8 @@ export function grantMutations(tables: readonly AnyTable[], walls: readonly Wall
         `GRANT REFERENCES, TRIGGER ON ${table} TO ${id(app)}`,
         `GRANT SELECT ON ${table} TO PUBLIC`,
         `GRANT SELECT ON ${table} TO ${id(app)} WITH GRANT OPTION`,
-        `GRANT UPDATE (${last}) ON ${table} TO ${id(app)}`,
+        `GRANT UPDATE (${other}) ON ${table} TO ${id(app)}`,
+        ...updates.map((column) => `REVOKE UPDATE (${column}) ON ${table} FROM ${id(app)}`),
       ].map((sql): Mutation => ({ name: sql, sql, where, noticed_by: ['grants'] })),
     ];
   });
@@ -87,7 +89,7 @@ export function discoveryMutations(tables: readonly AnyTable[], { discovery }: L
       ),
       ...PRIVILEGES.map((privilege) => `GRANT ${privilege} ON ${table} TO ${id(discovery)}`),
     ].map((sql): Mutation => ({ name: sql, sql, where, noticed_by }));
-    if (listed.length === 0) return grants;
+    if (listed.length === 0 || !columns.includes('business_id')) return grants;
     return [
       ...grants,
       {
@@ -121,6 +123,16 @@ export function sequenceMutations(sequences: readonly string[], { app, discovery
       `GRANT UPDATE ON SEQUENCE carillon.${where} TO ${id(app)}`,
       `GRANT USAGE ON SEQUENCE carillon.${where} TO ${id(discovery)}`,
     ].map((sql): Mutation => ({ name: sql, sql, where, noticed_by: ['grants', 'sequences'] })),
+  );
+}
+
+export function functionMutations({ app, discovery }: Logins): Mutation[] {
+  return appFunctions.flatMap((where) =>
+    [
+      `REVOKE EXECUTE ON FUNCTION carillon.${where} FROM ${id(app)}`,
+      `GRANT EXECUTE ON FUNCTION carillon.${where} TO ${id(discovery)}`,
+      `GRANT EXECUTE ON FUNCTION carillon.${where} TO PUBLIC`,
+    ].map((sql): Mutation => ({ name: sql, sql, where, noticed_by: ['grants'] })),
   );
 }
 

@@ -19,6 +19,8 @@ export interface WallTable {
   foreign_keys: { name: string; row: string }[];
   /** What its application may do, by the list of grants. */
   may: readonly TablePrivilege[];
+  /** The columns that it may update where it may not update all. */
+  updates: readonly string[];
 }
 
 const [OURS, THEIRS] = ['1', '2'];
@@ -56,7 +58,8 @@ interface Command {
   name: string;
   sql: string;
   params?: unknown[];
-  needs: TablePrivilege[];
+  /** LOCK: an UPDATE of any column is enough. */
+  needs: (TablePrivilege | 'LOCK')[];
   /** What may come of it in our business, where the privileges are there. */
   right: Judgement;
   /** The answer that it always gets, whatever the setting. */
@@ -91,13 +94,13 @@ function commandsOn(table: WallTable): Command[] {
     {
       name: 'SELECT … FOR UPDATE theirs',
       sql: `SELECT FROM ${name} WHERE business_id = ${THEIRS} FOR UPDATE`,
-      needs: ['SELECT', 'UPDATE'],
+      needs: ['SELECT', 'LOCK'],
       right: nothing,
     },
     {
       name: 'SELECT … FOR KEY SHARE',
       sql: `SELECT business_id FROM ${name} FOR KEY SHARE`,
-      needs: ['SELECT', 'UPDATE'],
+      needs: ['SELECT', 'LOCK'],
       right: ourRows,
     },
     { name: 'INSERT as theirs', sql: insert, params: [table.theirs], needs: ['INSERT'], right: refusedByWall },
@@ -176,7 +179,22 @@ function commandsOn(table: WallTable): Command[] {
       needs: [],
       right: nothing,
     },
+    ...commandsOnColumns(table),
   ];
+}
+
+/** Where the application may update some columns only: those, of its own rows, and no other. */
+function commandsOnColumns({ name, columns, may, updates }: WallTable): Command[] {
+  if (may.includes('UPDATE')) return [];
+  return columns.flatMap((column): Command[] => {
+    const sql = `UPDATE carillon.${name} SET ${column} = ${column}`;
+    const allowed = updates.includes(column);
+    const needs: Command['needs'] = allowed ? ['LOCK', 'SELECT'] : ['UPDATE'];
+    return [
+      { name: `UPDATE ${column}`, sql, needs, right: ({ code, count }) => code === '' && count === 1 },
+      { name: `UPDATE ${column} of theirs`, sql: `${sql} WHERE business_id = ${THEIRS}`, needs, right: nothing },
+    ];
+  });
 }
 
 const SETTINGS: Record<string, string | undefined> = {
@@ -203,7 +221,9 @@ export async function appOffences(client: Client, table: WallTable): Promise<str
 }
 
 function isRight(command: Command, table: WallTable, ours: boolean, answer: Answer): boolean {
-  const denied = command.needs.some((privilege) => !table.may.includes(privilege));
+  const may = (privilege: TablePrivilege | 'LOCK') =>
+    privilege === 'LOCK' ? table.may.includes('UPDATE') || table.updates.length > 0 : table.may.includes(privilege);
+  const denied = !command.needs.every(may);
   // The planner may look at the setting before anybody asks for privileges.
   if (denied) return (answer.code === DENIED && !refusedByWall(answer)) || (!ours && CLOSED.includes(answer.code));
   if (command.always !== undefined) return answer.code === command.always;
@@ -251,12 +271,13 @@ export async function discoveryOffences(
 ): Promise<string[]> {
   const name = `carillon.${table.name}`;
   const found: string[] = [];
+  const walled = table.columns.includes('business_id');
   // In a business, so that nothing but the missing privilege is in the way.
   await client.query("SELECT set_config('carillon.business_id', $1, true)", [OURS]);
   for (const column of table.columns) {
     const { code, count, message } = await probe(client, `SELECT ${column} FROM ${name}`);
-    if (readable.includes(column) ? code !== '' || count !== 2 : code !== DENIED)
-      found.push(`${table.name}.${column}: discovery reading it: ${message}`);
+    const right = readable.includes(column) ? code === '' && (!walled || count === 2) : code === DENIED;
+    if (!right) found.push(`${table.name}.${column}: discovery reading it: ${message}`);
   }
   const first = readable[0] ?? table.columns[0] ?? '';
   for (const sql of [
