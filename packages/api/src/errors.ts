@@ -63,6 +63,8 @@ const NOT_FOUND: Record<string, ErrorCode> = {
   list_id: 'list_not_found',
   import_id: 'import_not_found',
   carrier_account_id: 'carrier_account_not_found',
+  key_id: 'key_not_found',
+  business_id: 'business_not_found',
 };
 const ISSUES_SHOWN = 5;
 

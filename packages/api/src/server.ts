@@ -14,14 +14,17 @@ import { type ApiLimits, defaultApiLimits } from './limits.ts';
 import { describeError, logAnswers } from './logging.ts';
 import { createMetrics, measureRequests } from './metrics.ts';
 import { describeRoutes, serveDocs } from './openapi.ts';
+import { businessRoutes } from './routes/businesses.ts';
 import { carrierAccountRoutes } from './routes/carrier-accounts.ts';
 import { countRoutes } from './routes/counts.ts';
 import { importRoutes } from './routes/imports.ts';
 import { jobRoutes } from './routes/jobs.ts';
+import { keyRoutes } from './routes/keys.ts';
 import { leadRoutes } from './routes/leads.ts';
 import { listRoutes } from './routes/lists.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { runRoutes } from './routes/runs.ts';
+import { securityEventRoutes } from './routes/security-events.ts';
 import { createWakes } from './wakes.ts';
 import { webhookRoutes } from './webhooks.ts';
 
@@ -82,6 +85,9 @@ export async function buildApi(options: ApiOptions): Promise<ZodApp> {
   runRoutes(app, context);
   jobRoutes(app, context);
   countRoutes(app, context);
+  keyRoutes(app, context);
+  businessRoutes(app, context);
+  securityEventRoutes(app, context);
   operationRoutes(app, context);
   await app.register((scope) => webhookRoutes(scope, context));
   await serveDocs(app);

@@ -72,3 +72,43 @@ export const Entry = z.object({
   expires_at: z.iso.datetime(),
 });
 export type Entry = z.infer<typeof Entry>;
+
+export const SecurityEvent = z.object({
+  event_id: z.number(),
+  action: z.string(),
+  at: z.iso.datetime(),
+  /** How many alike were gathered into it. */
+  times: z.number(),
+  /** Whose key it was; null for strangers. */
+  business_id: z.number().nullable(),
+  actor: z.string(),
+  source: z.string().nullable(),
+  request_id: z.string().nullable(),
+  subject: z.object({ type: z.string(), id: z.string() }).nullable(),
+  /**
+   * Of an id that was refused: `foreign` when it was another business's by then, `absent` when it was nobody's. The
+   * answer that was given does not tell the two apart. Null for other events.
+   */
+  subject_was: z.enum(['foreign', 'absent']).nullable(),
+  /** Whose a foreign id is. */
+  subject_business_id: z.number().nullable(),
+});
+export type SecurityEvent = z.infer<typeof SecurityEvent>;
+
+/** One number of one account at a carrier that several businesses call from: their calls can be taken for each other's. */
+export const SharedNumber = z.object({
+  base_url: z.string(),
+  account_sid: z.string(),
+  from_number: z.string(),
+  accounts: z.array(z.object({ business_id: z.number(), carrier_account_id: z.number() })),
+});
+export type SharedNumber = z.infer<typeof SharedNumber>;
+export const SHARED_NUMBERS_MAX = 500;
+
+export const SecurityReport = z.object({
+  items: z.array(SecurityEvent),
+  next: z.string().nullable(),
+  /** As they are now, with every page; the first 500. */
+  shared_numbers: z.array(SharedNumber),
+});
+export type SecurityReport = z.infer<typeof SecurityReport>;

@@ -52,6 +52,9 @@ export {
   type RefusedKey,
   revokeKey,
 } from './business/keys.ts';
+export { listBusinesses } from './business/businesses.ts';
+export { enterBusiness } from './business/enter-business.ts';
+export { parseReportCursor, type ReportCursor, securityReport } from './business/security-report.ts';
 export {
   authenticateSystem,
   createSystemKey,

@@ -172,7 +172,7 @@ describe('the trail of keys', () => {
 
   it('has nothing of a key that could not be revoked', async () => {
     const { key_id } = await createKey(fixture.db, ours, { role: 'agent' }, actor);
-    await expect(revokeKey(fixture.db, theirs, key_id, actor)).rejects.toThrow();
+    await expect(revokeKey(fixture.db, theirs, key_id, actor)).rejects.toThrow('Key not found');
     expect(await events(key_id)).toMatchObject([{ action: 'key.created' }]);
     const foreign = await fixture.rows(
       "SELECT 1 FROM carillon.audit_events WHERE business_id = $1 AND action = 'key.revoked'",

@@ -43,9 +43,12 @@ export const appUpdates: Readonly<Record<string, readonly string[]>> = {
 /** The functions that the application may call. Each name is one function's. */
 export const appFunctions: readonly string[] = ['remove_canary'];
 
-/** The columns that the discovery login may read, across all businesses: enough to see where work is, nothing else. */
+/**
+ * The columns that the discovery login may read, across all businesses: enough to see where work is, and for the system
+ * administrators' security report. Of what businesses keep, no more than that an id exists and since when.
+ */
 export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
-  businesses: ['business_id', 'canary', 'created_at'],
+  businesses: ['business_id', 'name', 'canary', 'created_at'],
   outbound_call_runs: [
     'business_id',
     'run_id',
@@ -56,6 +59,9 @@ export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
     'cancel_requested_at',
     'swept_seq',
     'total_leads',
+    'created_at',
+    'needs_review',
+    'reclaim_count',
   ],
   open_attempts: [
     'business_id',
@@ -69,6 +75,24 @@ export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
     'hang_up',
   ],
   unwanted_calls: ['business_id', 'carrier_account_id', 'call_id', 'asked_us', 'over_at'],
+  api_keys: ['business_id', 'key_id', 'created_at'],
+  // One number of one account at the carrier, entered by two businesses: their calls could be taken for each other's.
+  carrier_accounts: ['business_id', 'carrier_account_id', 'base_url', 'account_sid', 'from_numbers', 'created_at'],
+  lists: ['business_id', 'list_id', 'created_at'],
+  list_imports: ['business_id', 'import_id', 'created_at'],
+  leads: ['business_id', 'lead_id', 'created_at'],
+  audit_events: [
+    'business_id',
+    'event_id',
+    'kind',
+    'action',
+    'actor',
+    'source',
+    'request_id',
+    'subject_type',
+    'subject_id',
+    'at',
+  ],
 };
 
 /**
