@@ -28,6 +28,7 @@ const TENANTS = [...TABLES.keys()].filter(isTenant);
 
 /** The files that look for work across businesses, through the discovery login. */
 const DISCOVERING: Readonly<Record<string, string>> = {
+  'packages/auditor/src/businesses.ts': 'whom there is to audit',
   'packages/engine/src/business/businesses.ts': 'whom a system administrator may enter',
   'packages/engine/src/business/security-report.ts': 'what happened at all walls, for system administrators',
   'packages/engine/src/call/tend.ts': 'attempts that nobody tends',
