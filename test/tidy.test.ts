@@ -7,6 +7,7 @@ import { repository, type Rule, type Sample } from './tidy/source.ts';
 import { buildsSql, MAY_BUILD_SQL, sqlRules } from './tidy/sql.ts';
 import { namesBusiness, tenantRules, withoutEachTie } from './tidy/tenants.ts';
 import { testRules } from './tidy/tests.ts';
+import { trailRules } from './tidy/trail.ts';
 
 const rules: Rule[] = [
   ...importRules,
@@ -14,6 +15,7 @@ const rules: Rule[] = [
   ...forbiddenRules,
   ...sqlRules,
   ...tenantRules,
+  ...trailRules,
   ...testRules,
   ...documentRules,
 ];

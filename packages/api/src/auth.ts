@@ -10,7 +10,7 @@ import {
 } from '@carillon/engine';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { ApiContext } from './context.ts';
-import { logSecurity } from './security.ts';
+import { logSecurity, whoIs } from './security.ts';
 
 /**
  * Who may use a route: anybody (`public`), carriers with a valid signature (`signed`, checked by the route itself), or
@@ -64,7 +64,7 @@ export function guardRoutes(app: FastifyInstance, context: ApiContext): void {
     const refused = key === null ? null : await identify(request, context, key);
     if (!request.principal && !request.administrator) {
       const { reason, ...whose } = refused ?? { reason: key === null ? 'none' : 'refused' };
-      logSecurity(request, context.metrics, 'unauthenticated', { key: reason, ...whose });
+      logSecurity(request, context, 'unauthenticated', { key: reason, ...whose });
       reply.header('www-authenticate', 'Bearer');
       throw new CarillonError('unauthenticated');
     }
@@ -75,7 +75,7 @@ export function guardRoutes(app: FastifyInstance, context: ApiContext): void {
     }
     const role = request.principal?.role ?? 'system_admin';
     if (access?.includes(request.principal?.role ?? 'system')) return;
-    logSecurity(request, context.metrics, 'forbidden', { role });
+    logSecurity(request, context, 'forbidden', { role });
     throw request.administrator && access?.includes('system_admin')
       ? new CarillonError('business_not_entered')
       : new CarillonError('forbidden', { role });
@@ -111,11 +111,9 @@ export function administratorOf(request: FastifyRequest): SystemPrincipal {
   return request.administrator;
 }
 
-/**
- * Whose key it is, as `created_by` and the trail name it; within an entry, the administrator who entered. With where the request came from. */
+/** Who asks, as `created_by` and the trail name it, and from where. */
 export function actorOf(request: FastifyRequest): Actor {
-  const { administrator, principal } = request;
-  const system_key_id = administrator?.key_id ?? principal?.entered_by;
-  const name = system_key_id ? `system_admin:${system_key_id}` : `key:${principalOf(request).key_id}`;
+  const name = whoIs(request);
+  if (!name) throw new Error('a route without a key asked who it is');
   return { name, user_id: null, source: request.ip, request_id: request.id };
 }

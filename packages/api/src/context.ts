@@ -5,6 +5,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ApiLimits } from './limits.ts';
 import type { Metrics } from './metrics.ts';
+import type { SecurityTrail } from './security-trail.ts';
 import type { Wakes } from './wakes.ts';
 
 /** What the routes of one process share. */
@@ -23,6 +24,7 @@ export interface ApiContext {
   gatherer: Gatherer;
   wakes: Wakes;
   metrics: Metrics;
+  security_trail: SecurityTrail;
   /** Fires when the server begins to close: what is open for long ends then. */
   closing: AbortSignal;
 }

@@ -18,7 +18,7 @@ export function answerErrors(app: FastifyInstance, context: ApiContext): void {
     else if (expected.code === 'database_unavailable')
       request.log.warn({ error: describeError(error) }, 'the database is out of reach');
     else if (expected.code.endsWith('_not_found') && expected.code !== 'route_not_found')
-      logSecurity(request, context.metrics, 'id_not_visible', { code: expected.code });
+      logSecurity(request, context, 'id_not_visible', { code: expected.code });
     sendError(request, reply, expected ?? new CarillonError('internal'));
   });
 }

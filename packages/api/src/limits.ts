@@ -26,6 +26,12 @@ export interface ApiLimits {
   stream_heartbeat_ms: number;
   /** Then the stream ends and the client comes again, with a key that must still be valid. */
   stream_max_ms: number;
+  /**
+   * How long security events are gathered before they are written into the trail: those of a business, and those of
+   * strangers. Alike ones become one row.
+   */
+  security_gather_ms: number;
+  security_strangers_gather_ms: number;
   /** A connection on which nothing moves in either direction is closed. */
   connection_idle_ms: number;
   /** From a request's first byte to its last. */
@@ -49,6 +55,8 @@ export const defaultApiLimits: ApiLimits = {
   stream_poll_ms: 2_000,
   stream_heartbeat_ms: 15_000,
   stream_max_ms: 600_000,
+  security_gather_ms: 2_000,
+  security_strangers_gather_ms: 10_000,
   connection_idle_ms: 300_000,
   request_ms: 3_600_000,
   close_wait_ms: 5_000,

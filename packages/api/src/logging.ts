@@ -75,16 +75,25 @@ export function routeOf(request: FastifyRequest): string {
 }
 
 const IDS_IN_BODIES = ['run_id', 'list_id', 'carrier_account_id'];
-/** A token is longer. */
-const LIKE_AN_ID = /^[A-Za-z0-9-]{1,20}$/;
+/** A token is longer, and ten digits are more likely a phone number than an id that was ever given out. */
+const LIKE_AN_ID = /^(?!.*\d{10})[A-Za-z0-9-]{1,20}$/;
 
 /** The ids that a request names, for the trail of who tried to see what. Never a token or a lead's data. */
 export function idsOf(request: FastifyRequest): Record<string, string> {
   const body = fieldsOf(request.body).filter(([name]) => IDS_IN_BODIES.includes(name));
   const named = [...fieldsOf(request.params), ...body];
   return Object.fromEntries(
-    named.map(([name, value]) => [name, LIKE_AN_ID.test(String(value)) ? String(value) : '[redacted]']),
+    named.map(([name, value]) => {
+      const text = textOf(value);
+      return [name, LIKE_AN_ID.test(text) ? text : '[redacted]'];
+    }),
   );
+}
+
+/** A job's id has been read into its parts by then. */
+function textOf(value: unknown): string {
+  const is_job = typeof value === 'object' && value !== null && 'run_id' in value && 'seq' in value;
+  return is_job ? `${value.run_id}-${value.seq}` : String(value);
 }
 
 function fieldsOf(value: unknown): [string, unknown][] {

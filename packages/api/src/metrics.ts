@@ -13,6 +13,8 @@ export interface Metrics {
   /** Callbacks answered with 503 because the database did not commit in time. */
   webhooks_put_off: Counter;
   security: Counter<'kind'>;
+  /** Security events that stand in the log and not in the trail. */
+  security_lost: Counter;
   streams: Gauge;
 }
 
@@ -63,6 +65,11 @@ export function createMetrics(db: Database): Metrics {
       name: 'carillon_security_events_total',
       help: 'Security events by kind; signature_invalid counts forged callbacks.',
       labelNames: ['kind'],
+      registers,
+    }),
+    security_lost: new Counter({
+      name: 'carillon_security_events_lost_total',
+      help: 'Security events that could not be written into the trail; they stand in the log.',
       registers,
     }),
     streams: new Gauge({ name: 'carillon_event_streams', help: 'Open event streams.', registers }),

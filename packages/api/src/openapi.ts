@@ -17,9 +17,11 @@ export async function describeRoutes(app: FastifyInstance): Promise<void> {
     openapi: {
       openapi: '3.1.0',
       info: { title: 'Carillon', version: '0.1.0', description: DESCRIPTION },
-      tags: ['Lists', 'Leads', 'Runs', 'Jobs', 'Carrier accounts', 'Keys', 'Businesses', 'Operations'].map((name) => ({
-        name,
-      })),
+      tags: ['Lists', 'Leads', 'Runs', 'Jobs', 'Carrier accounts', 'Keys', 'Businesses', 'Trail', 'Operations'].map(
+        (name) => ({
+          name,
+        }),
+      ),
       components: { securitySchemes: { key: { type: 'http', scheme: 'bearer', bearerFormat: 'ck_…' } } },
     },
     transform: (route) => {

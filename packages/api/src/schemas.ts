@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import {
   ApiError,
   Attempt,
+  AuditEvent,
   CarrierAccount,
   Counts,
   CreateCarrierAccount,
@@ -70,6 +71,7 @@ named.add(Lead, { id: 'Lead' });
 named.add(ImportReport, { id: 'ImportReport' });
 named.add(CarrierAccount, { id: 'CarrierAccount' });
 named.add(Counts, { id: 'Counts' });
+named.add(AuditEvent, { id: 'AuditEvent' });
 named.add(StartRun, {
   id: 'StartRun',
   examples: [

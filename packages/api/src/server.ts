@@ -14,6 +14,7 @@ import { type ApiLimits, defaultApiLimits } from './limits.ts';
 import { describeError, logAnswers } from './logging.ts';
 import { createMetrics, measureRequests } from './metrics.ts';
 import { describeRoutes, serveDocs } from './openapi.ts';
+import { auditEventRoutes } from './routes/audit-events.ts';
 import { businessRoutes } from './routes/businesses.ts';
 import { carrierAccountRoutes } from './routes/carrier-accounts.ts';
 import { countRoutes } from './routes/counts.ts';
@@ -25,6 +26,7 @@ import { listRoutes } from './routes/lists.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { runRoutes } from './routes/runs.ts';
 import { securityEventRoutes } from './routes/security-events.ts';
+import { createSecurityTrail } from './security-trail.ts';
 import { createWakes } from './wakes.ts';
 import { webhookRoutes } from './webhooks.ts';
 
@@ -88,6 +90,7 @@ export async function buildApi(options: ApiOptions): Promise<ZodApp> {
   keyRoutes(app, context);
   businessRoutes(app, context);
   securityEventRoutes(app, context);
+  auditEventRoutes(app, context);
   operationRoutes(app, context);
   await app.register((scope) => webhookRoutes(scope, context));
   await serveDocs(app);
@@ -135,6 +138,10 @@ function createContext(app: ZodApp, options: ApiOptions, api_limits: ApiLimits):
     metrics.evidence_retries.inc();
     app.log.debug({ error: describeError(error) }, 'evidence could not be recorded yet');
   });
+  const security_trail = createSecurityTrail(db, api_limits, (events, error) => {
+    metrics.security_lost.inc(events);
+    app.log.warn({ events, error: describeError(error) }, 'security events are missing from the trail');
+  });
   const wakes = createWakes(options.app_url);
   const closing = new AbortController();
   let patience: NodeJS.Timeout | undefined;
@@ -147,6 +154,7 @@ function createContext(app: ZodApp, options: ApiOptions, api_limits: ApiLimits):
     clearTimeout(patience);
     await atMost(api_limits.close_wait_ms, gatherer.drained());
     gatherer.close();
+    await atMost(api_limits.close_wait_ms, security_trail.close());
     await atMost(api_limits.close_wait_ms, waker.close());
     wakes.close();
   });
@@ -164,6 +172,7 @@ function createContext(app: ZodApp, options: ApiOptions, api_limits: ApiLimits):
     gatherer,
     wakes,
     metrics,
+    security_trail,
     closing: closing.signal,
   };
 }

@@ -74,7 +74,7 @@ async function readSigned(request: FastifyRequest, context: ApiContext, credenti
   const carrier_request = { url: context.public_url() + request.raw.url, headers: request.headers, form: form ?? {} };
   const account = await credentials(path.business_id, path.carrier_account_id);
   if (!form || account?.driver !== path.driver || !driver.verify(account, carrier_request)) {
-    logSecurity(request, context.metrics, 'signature_invalid');
+    logSecurity(request, context, 'signature_invalid');
     throw new CarillonError('signature_invalid');
   }
   return { path, driver, carrier_request };
@@ -99,7 +99,7 @@ async function recordCall(
   const actor = { name: 'carrier', user_id: null, source: request.ip, request_id: request.id };
   const recorded = await context.gatherer.record({ key, evidence: { kind: 'call', call }, actor });
   if (recorded === 'unknown_attempt') {
-    logSecurity(request, context.metrics, 'forgotten_call', { call_id: call.call_id });
+    logSecurity(request, context, 'forgotten_call', { call_id: call.call_id });
     await reportForgottenCall(context.db, business_id, carrier_account_id, call.call_id, actor);
     context.waker.wake(business_id);
   }

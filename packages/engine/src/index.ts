@@ -16,6 +16,8 @@ export { checkLogin, checkSchema, LoginError, type LoginErrorCode } from './db/c
 export * from './db/migrate.ts';
 export { createWaker, listenForWakes, type Waker } from './db/wake.ts';
 export type { AttemptKey, Evidence, EvidenceItem, OpenAttempt, Recorded } from './call/attempt.ts';
+export { type AuditFilter, listAuditEvents } from './audit/read.ts';
+export { recordSecurity, recordStrangers, type SecurityNote } from './audit/security.ts';
 export { readAnswer } from './call/answer.ts';
 export { cancelJob } from './call/cancel-job.ts';
 export { type Claim, type ClaimedAttempt, type ClaimState, claim } from './call/claim.ts';

@@ -17,6 +17,7 @@ import pg from 'pg';
 import pino from 'pino';
 import twilio from 'twilio';
 import { createTestDatabase } from '../../../../test/support/database.ts';
+import { guardTrail } from '../../../../test/support/trail-guard.ts';
 import { type ApiOptions, buildApi } from '../../src/index.ts';
 
 export const PUBLIC_URL = 'https://calls.example.com/carillon';
@@ -28,6 +29,7 @@ export type Key = string | null;
 /** A migrated database with an API before it, without a port: asked by `ask`. What it logs is kept in `logs`. */
 export async function createFixture(options: Partial<ApiOptions> = {}) {
   const database = await createTestDatabase();
+  await guardTrail(database.superuserUrl);
   const db = openDatabase({ app_url: database.appUrl, discovery_url: database.discoveryUrl, pool_connections: 8 });
   const superuser = new pg.Pool({ connectionString: database.superuserUrl, max: 2 });
   superuser.on('error', () => {});

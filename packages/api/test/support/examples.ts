@@ -98,6 +98,7 @@ export const EXAMPLES: Record<string, Example[]> = {
     },
   ],
   'GET /api/outbound_calls/counts': [{ may: READ, ok: 200 }],
+  'GET /api/audit_events': [{ may: OWN, ok: 200 }],
   'POST /api/outbound_calls/start': [
     {
       may: MANAGE,

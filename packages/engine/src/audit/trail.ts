@@ -5,7 +5,10 @@ import type { Tx } from '../db/database.ts';
 export interface TrailEntry {
   action: AuditAction;
   /** What it is about. A job's id is `<run_id>-<seq>`. */
-  subject?: { type: 'business' | 'key' | 'carrier_account' | 'list' | 'lead' | 'run' | 'job'; id: number | string };
+  subject?: {
+    type: 'business' | 'key' | 'carrier_account' | 'list' | 'import' | 'lead' | 'run' | 'job';
+    id: number | string;
+  };
   /** The fields that change, as they were and as they are. Ids, states, numbers: nothing that a person could be found by. */
   before?: Record<string, unknown>;
   after?: Record<string, unknown>;

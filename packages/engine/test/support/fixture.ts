@@ -2,6 +2,7 @@ import { BusinessId, CarrierAccountId, ListId, RunId, type StartRun } from '@car
 import pg from 'pg';
 import type { Actor } from '../../src/actor.ts';
 import { createTestDatabase } from '../../../../test/support/database.ts';
+import { guardTrail } from '../../../../test/support/trail-guard.ts';
 import type { AttemptKey, Evidence } from '../../src/call/attempt.ts';
 import { type ClaimedAttempt, claim } from '../../src/call/claim.ts';
 import { recordEvidence } from '../../src/call/record.ts';
@@ -14,6 +15,7 @@ import { type Lease, leaseRun } from '../../src/run/lease.ts';
 /** A migrated database with tenants to play with. Rows are read back as the superuser, past every wall. */
 export async function createFixture(limits: Partial<Limits> = {}) {
   const database = await createTestDatabase();
+  await guardTrail(database.superuserUrl);
   const db = openDatabase({ app_url: database.appUrl, discovery_url: database.discoveryUrl, pool_connections: 8 });
   const superuser = new pg.Pool({ connectionString: database.superuserUrl, max: 4 });
   superuser.on('error', () => {});
