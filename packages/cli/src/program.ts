@@ -5,8 +5,9 @@ import manifest from '../package.json' with { type: 'json' };
 import { collected, parsed } from './arguments.ts';
 import { accountCreateCommand, accountListCommand } from './commands/account.ts';
 import { apiCommand } from './commands/api.ts';
-import { businessCreateCommand, keyCreateCommand } from './commands/business.ts';
+import { businessCreateCommand } from './commands/business.ts';
 import { carrierSimCommand, SIM_PORT } from './commands/carrier-sim.ts';
+import { keyCreateCommand, keyListCommand, keyRevokeCommand } from './commands/key.ts';
 import { leadsImportCommand } from './commands/leads.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import {
@@ -55,6 +56,7 @@ function buildProgram(run: Runner, io: Io): Command {
   });
   addServing(program, run);
   addTenants(program, run);
+  addKeys(program, run);
   addLeads(program, run);
   addRuns(program, run);
   return program;
@@ -145,24 +147,6 @@ function addTenants(program: Command, run: Runner): void {
     ['database'],
     businessCreateCommand,
   );
-  run(
-    program
-      .command('key')
-      .description('API keys.')
-      .command('create')
-      .description('An API key, shown once.')
-      .addOption(business())
-      .addOption(
-        new Option('--role <role>', 'what it may do')
-          .choices(ROLES.filter((role) => role !== 'system_admin'))
-          .makeOptionMandatory(),
-      )
-      .addOption(new Option('--label <text>', 'what it is for'))
-      .addOption(dataDir())
-      .addOption(asJson()),
-    ['database'],
-    keyCreateCommand,
-  );
   const account = program.command('account').description('Carrier accounts.');
   run(
     account
@@ -200,6 +184,46 @@ function addTenants(program: Command, run: Runner): void {
       .addOption(asJson()),
     ['database'],
     accountListCommand,
+  );
+}
+
+function addKeys(program: Command, run: Runner): void {
+  const keys = program
+    .command('key')
+    .description("API keys of a business; without --business, system administrators'.");
+  const whose = () =>
+    new Option('--business <id>', 'the business').argParser(parsed(BusinessId, 'the number of a business'));
+  const common = (command: Command) => command.addOption(whose()).addOption(dataDir()).addOption(asJson());
+  run(
+    common(
+      keys
+        .command('create')
+        .description('An API key, shown once.')
+        .addOption(new Option('--role <role>', 'what it may do').choices(ROLES).makeOptionMandatory())
+        .addOption(new Option('--label <text>', 'what it is for')),
+    ),
+    ['database'],
+    keyCreateCommand,
+  );
+  run(
+    common(
+      keys
+        .command('list')
+        .description('The keys without their secrets, newest first.')
+        .addOption(new Option('--after <key>', 'go on behind this one').argParser(positive)),
+    ),
+    ['database'],
+    keyListCommand,
+  );
+  run(
+    common(
+      keys
+        .command('revoke')
+        .description('Makes a key useless at once and for good.')
+        .addArgument(new Argument('<key>', 'its number').argParser(positive)),
+    ),
+    ['database'],
+    keyRevokeCommand,
   );
 }
 

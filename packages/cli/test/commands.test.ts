@@ -61,6 +61,43 @@ describe('business and key', () => {
     expect(await roleOf(agent.key)).toBe('agent');
   });
 
+  it('are listed without secrets, and open nothing once revoked', async () => {
+    const agent = (await ask('key', 'create', '--role', 'agent', '--label', 'shop')).json<{ key: string }>().key;
+    const [, , key_id = ''] = agent.split('_');
+    const { stdout } = await carillon(['key', 'list', '--business', business], env);
+    expect(stdout).toMatch(new RegExp(`\\n${key_id} +agent +valid .*never +shop`));
+    expect(stdout).not.toContain(agent.slice(-32));
+    expect((await ask('key', 'revoke', key_id)).json()).toMatchObject({ key_id: Number(key_id), state: 'revoked' });
+    expect(await roleOf(agent)).toBeUndefined();
+    const [, , own_id = ''] = key.split('_');
+    expect(await ask('key', 'revoke', own_id)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('[last_owner_key]'),
+    });
+  });
+
+  it('know system administrators, who have no business', async () => {
+    const made = await carillon(['key', 'create', '--role', 'system_admin', '--json'], env);
+    const system = made.json<{ key: string }>().key;
+    expect(system).toMatch(/^ck_system_\d+_[A-Za-z0-9_-]{32}$/);
+    const [, , key_id = ''] = system.split('_');
+    const listed = await carillon(['key', 'list', '--json'], env);
+    expect(listed.json()).toMatchObject({ items: [{ key_id: Number(key_id), state: 'valid' }], next: null });
+    expect(listed.stdout).not.toContain(system.slice(-32));
+    const revoked = await carillon(['key', 'revoke', key_id, '--json'], env);
+    expect(revoked.json()).toMatchObject({ state: 'revoked' });
+    const again = await carillon(['key', 'revoke', '987654'], env);
+    expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining('[key_not_found]') });
+    for (const wrong of [
+      ['--role', 'system_admin', '--business', business],
+      ['--role', 'agent'],
+    ])
+      expect(await carillon(['key', 'create', ...wrong], env)).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('[wrong_use]'),
+      });
+  });
+
   it('tell a person the key as well', async () => {
     const { stdout, code } = await carillon(['business', 'create', 'Another'], env);
     expect(code).toBe(0);

@@ -1,5 +1,5 @@
-import { createBusiness, createKey } from '@carillon/engine';
-import type { BusinessId, KeyRole, Language } from '@carillon/contract';
+import { createBusiness } from '@carillon/engine';
+import type { Language } from '@carillon/contract';
 import { CLI } from '../actor.ts';
 import type { CommandContext } from '../context.ts';
 import { withDatabase } from '../installation.ts';
@@ -27,16 +27,4 @@ export async function businessCreateCommand(
   output.say(`Created business ${business_id}.`);
   output.say(`Its owner's API key, shown only now: ${key}`);
   output.result({ business_id, key });
-}
-
-export async function keyCreateCommand(
-  context: CommandContext,
-  options: { business: BusinessId; role: KeyRole; label?: string },
-): Promise<void> {
-  const { output } = context;
-  const { key } = await withDatabase(context, (db) =>
-    createKey(db, options.business, { role: options.role, label: options.label }, CLI),
-  );
-  output.say(`A key of role ${options.role} for business ${options.business}, shown only now: ${key}`);
-  output.result({ key });
 }
