@@ -32,12 +32,14 @@ export async function keyCreateCommand(
   output.result({ key });
 }
 
-function creator(role: Role, business: BusinessId | undefined) {
+type Create = (db: Database, label?: string) => Promise<{ key: string }>;
+
+function creator(role: Role, business: BusinessId | undefined): Create {
   if (role === 'system_admin') {
-    if (business === undefined) return (db: Database, label?: string) => createSystemKey(db, { label }, CLI);
+    if (business === undefined) return (db, label) => createSystemKey(db, { label }, CLI);
     throw wrongUse('wrong_use', 'A system administrator belongs to no business; leave --business out');
   }
-  if (business !== undefined) return (db: Database, label?: string) => createKey(db, business, { role, label }, CLI);
+  if (business !== undefined) return (db, label) => createKey(db, business, { role, label }, CLI);
   throw wrongUse('wrong_use', `A key of role ${role} belongs to a business; name it with --business`);
 }
 
