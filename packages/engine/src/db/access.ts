@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { DatabaseError, escapeIdentifier as name, escapeLiteral as text } from 'pg';
-import { appFunctions, appGrants, appUpdates, discoveryColumns, roleSettings } from './access-table.ts';
+import { discoveryColumns, roleSettings } from './access-table.ts';
+import { GRANTABLE, type Grant, type Grantable, grantKey, GRANTS_BY_NAME, wantedGrants } from './grants.ts';
 import { MigrateError } from './migrate-error.ts';
 import { inTransaction, type MigrationSession } from './migration-session.ts';
 import { scramVerifier } from './scram.ts';
@@ -191,94 +192,15 @@ async function setRoles(
   }
 }
 
-/** One thing that somebody is allowed: on the schema, a sequence, a function, a table, or one column of a table. */
-interface Grant {
-  kind: 'SCHEMA' | 'SEQUENCE' | 'FUNCTION' | 'TABLE';
-  object: string;
-  column: string | null;
-  /** Null: PUBLIC. */
-  grantee: string | null;
-  privilege: string;
-}
-
-function grantKey(g: Grant): string {
-  return JSON.stringify([g.kind, g.object, g.column, g.grantee, g.privilege]);
-}
-
 async function syncGrants(session: MigrationSession, logins: Logins): Promise<void> {
-  const [catalog] = await session.run<Record<keyof Catalog, string[]>>(
-    `SELECT coalesce(array_agg(relname::text ORDER BY relname) FILTER (WHERE relkind IN ('r', 'p')), '{}') AS tables,
-            coalesce(array_agg(relname::text ORDER BY relname) FILTER (WHERE relkind = 'S'), '{}') AS sequences,
-            ARRAY(SELECT proname::text FROM pg_proc WHERE pronamespace = 'carillon'::regnamespace) AS functions
-       FROM pg_class WHERE relnamespace = 'carillon'::regnamespace`,
-  );
-  if (!catalog) throw new Error('the catalog gave no row');
-  const wanted = wantedGrants(logins, catalog);
-  const present = await presentGrants(session, logins);
+  const [grantable] = await session.run<Record<keyof Grantable, string[]>>(GRANTABLE);
+  if (!grantable) throw new Error('the catalog gave no row');
+  const wanted = wantedGrants(logins, grantable);
+  const present = await session.run<Grant & Record<string, unknown>>(GRANTS_BY_NAME, [logins.app, logins.discovery]);
   const [have, want] = [new Set(present.map(grantKey)), new Set(wanted.map(grantKey))];
   const extra = present.filter((g) => !want.has(grantKey(g)));
   const missing = wanted.filter((g) => !have.has(grantKey(g)));
   for (const sql of [...grantStatements('REVOKE', extra), ...grantStatements('GRANT', missing)]) await session.run(sql);
-}
-
-/** What there is in the schema to be granted. */
-interface Catalog {
-  tables: readonly string[];
-  sequences: readonly string[];
-  functions: readonly string[];
-}
-
-function wantedGrants(logins: Logins, { tables, sequences, functions }: Catalog): Grant[] {
-  return [
-    ...[logins.app, logins.discovery].map(
-      (grantee): Grant => ({ kind: 'SCHEMA', object: 'carillon', column: null, grantee, privilege: 'USAGE' }),
-    ),
-    ...sequences.map(
-      (object): Grant => ({ kind: 'SEQUENCE', object, column: null, grantee: logins.app, privilege: 'USAGE' }),
-    ),
-    ...tables.flatMap((object) =>
-      (appGrants[object] ?? []).map(
-        (privilege): Grant => ({ kind: 'TABLE', object, column: null, grantee: logins.app, privilege }),
-      ),
-    ),
-    ...tables.flatMap((object) =>
-      (appUpdates[object] ?? []).map(
-        (column): Grant => ({ kind: 'TABLE', object, column, grantee: logins.app, privilege: 'UPDATE' }),
-      ),
-    ),
-    ...functions
-      .filter((object) => appFunctions.includes(object))
-      .map((object): Grant => ({ kind: 'FUNCTION', object, column: null, grantee: logins.app, privilege: 'EXECUTE' })),
-    ...tables.flatMap((object) =>
-      (discoveryColumns[object] ?? []).map(
-        (column): Grant => ({ kind: 'TABLE', object, column, grantee: logins.discovery, privilege: 'SELECT' }),
-      ),
-    ),
-  ];
-}
-
-function presentGrants(session: MigrationSession, logins: Logins): Promise<Grant[]> {
-  return session.run<Grant & Record<string, unknown>>(
-    `WITH granted AS (
-       SELECT 'SCHEMA' AS kind, n.nspname AS object, NULL AS "column", x.grantee, x.privilege_type
-         FROM pg_namespace n, aclexplode(n.nspacl) x WHERE n.nspname = 'carillon'
-       UNION ALL
-       SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname, NULL, x.grantee, x.privilege_type
-         FROM pg_class c, aclexplode(c.relacl) x WHERE c.relnamespace = 'carillon'::regnamespace
-       UNION ALL
-       -- A function that nobody has spoken of may be called by everybody.
-       SELECT 'FUNCTION', p.proname, NULL, x.grantee, x.privilege_type
-         FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x
-        WHERE p.pronamespace = 'carillon'::regnamespace
-       UNION ALL
-       SELECT 'TABLE', c.relname, a.attname, x.grantee, x.privilege_type
-         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid, aclexplode(a.attacl) x
-        WHERE c.relnamespace = 'carillon'::regnamespace AND NOT a.attisdropped)
-     SELECT g.kind, g.object::text, g."column"::text, r.rolname::text AS grantee, g.privilege_type AS privilege
-       FROM granted g LEFT JOIN pg_roles r ON r.oid = g.grantee
-      WHERE g.grantee = 0 OR r.rolname IN ($1, $2)`,
-    [logins.app, logins.discovery],
-  );
 }
 
 /** One statement for all objects on which one grantee gets, or loses, the same. */
