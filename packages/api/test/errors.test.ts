@@ -112,12 +112,15 @@ describe('bounds of pages and keys', () => {
   });
 });
 
-it('names the drivers that there are when one is asked for that is not', async () => {
-  const payload = accountBody({ driver: 'pigeon' });
-  const { status, json } = await fixture.ask(caller.owner, 'POST', '/api/carrier_accounts', { payload });
-  expect(status).toBe(422);
-  expect(json).toMatchObject({ code: 'unknown_driver', details: { driver: 'pigeon', known: 'twilio' } });
-});
+it.each(['pigeon', 'canary'])(
+  'names the drivers that there are when one is asked for that is not: %s',
+  async (driver) => {
+    const payload = accountBody({ driver });
+    const { status, json } = await fixture.ask(caller.owner, 'POST', '/api/carrier_accounts', { payload });
+    expect(status).toBe(422);
+    expect(json).toMatchObject({ code: 'unknown_driver', details: { driver, known: 'twilio' } });
+  },
+);
 
 it('refuses a number that another entry of the same account at the carrier has', async () => {
   const payload = accountBody();

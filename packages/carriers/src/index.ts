@@ -1,5 +1,6 @@
 import type { CarrierDriver, CarrierDrivers } from '@carillon/contract';
 import { z } from 'zod';
+import { createCanaryDriver } from './canary/driver.ts';
 import {
   CONNECT_TIMEOUT_MS,
   DIAL_RESPONSE_TIMEOUT_MS,
@@ -32,6 +33,6 @@ export type CarrierOptions = z.infer<typeof Options>;
 
 /** The drivers of an installation by name. Options left out have their defaults; an option out of range throws. */
 export function createCarrierDrivers(options: Partial<CarrierOptions> = {}): CarrierDrivers {
-  const twilio: CarrierDriver = createTwilioDriver(Options.parse(options));
-  return new Map([[twilio.name, twilio]]);
+  const drivers: CarrierDriver[] = [createTwilioDriver(Options.parse(options)), createCanaryDriver()];
+  return new Map(drivers.map((driver) => [driver.name, driver]));
 }

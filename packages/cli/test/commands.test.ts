@@ -146,6 +146,7 @@ describe('account', () => {
   it.each([
     [['--token-env', 'NOWHERE'], 2, 'The variable NOWHERE is not set'],
     [['--token-env', 'SIM_TOKEN', '--driver', 'pigeon'], 1, 'No carrier driver is called "pigeon"; known: twilio'],
+    [['--token-env', 'SIM_TOKEN', '--driver', 'canary'], 1, 'No carrier driver is called "canary"; known: twilio'],
     [['--token-env', 'SIM_TOKEN', '--base-url', 'ftp://x'], 2, 'base_url'],
     [['--token-env', 'SIM_TOKEN', '--from', '0501234567'], 2, 'an E.164 number'],
   ])('%j is refused', async (args, code, why) => {

@@ -6,3 +6,4 @@ export * from './administration.ts';
 export * from './carrier-port.ts';
 export * from './callback-urls.ts';
 export * from './trail.ts';
+export * from './readiness.ts';

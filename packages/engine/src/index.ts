@@ -1,4 +1,8 @@
 export { type Actor, localActor } from './actor.ts';
+export { adopt, type AdoptOptions, type AdoptProgress } from './adopt/adopt.ts';
+export { AdoptError, type AdoptErrorCode } from './adopt/errors.ts';
+export { DROP_REASONS } from './adopt/judge.ts';
+export type { AdoptReport } from './adopt/report.ts';
 export * from './clock.ts';
 export * from './limits.ts';
 export {
@@ -6,6 +10,7 @@ export {
   type DatabaseOptions,
   discoveryUrl,
   GuardError,
+  guardErrors,
   openDatabase,
   ping,
   sqlState,
@@ -14,7 +19,7 @@ export {
 } from './db/database.ts';
 export { checkLogin, checkSchema, LoginError, type LoginErrorCode } from './db/check-login.ts';
 export * from './db/migrate.ts';
-export { createWaker, listenForWakes, type Waker } from './db/wake.ts';
+export { createWaker, listenForWakes, lostWakes, type Waker } from './db/wake.ts';
 export type { AttemptKey, Evidence, EvidenceItem, OpenAttempt, Recorded } from './call/attempt.ts';
 export { type AuditFilter, listAuditEvents } from './audit/read.ts';
 export { recordSecurity, recordStrangers, type SecurityNote } from './audit/security.ts';
@@ -67,8 +72,45 @@ export {
 } from './business/system-keys.ts';
 export { createLead } from './lead/create-lead.ts';
 export { csvSafeLine } from './lead/csv-safe.ts';
+export { MAPPED_FIELDS, type Mapping } from './lead/columns.ts';
+export { ENCODINGS, type Encoding } from './lead/file/encoding.ts';
 export { importLeads } from './lead/import.ts';
+export { getImport, listImports } from './lead/import-state.ts';
 export type { ImportOptions } from './lead/import-types.ts';
 export { defaultImportLimits, type ImportLimits } from './lead/limits.ts';
 export { createList, listLists, listListLeads, listNamed } from './lead/lists.ts';
+export { LINE_REASONS } from './lead/reasons.ts';
 export { rejectedLines } from './lead/rejected-lines.ts';
+export {
+  type AccountState,
+  type BusinessLoad,
+  findBusinesses,
+  noteCallback,
+  readAccountStates,
+  readBusinessLoad,
+} from './probe/accounts.ts';
+export {
+  type Canary,
+  CANARY_LEADS,
+  CANARY_LINES,
+  createCanary,
+  findCanaries,
+  lookAtCanaryRun,
+  plantStaleLease,
+  removeCanary,
+  startCanaryRun,
+  stopCanaryRun,
+} from './probe/canary.ts';
+export { probeUniqueRunLead } from './probe/constraint.ts';
+export { probeMigrations } from './probe/migrations.ts';
+export { chooseLiveRuns, chooseRuns, type Recount, recountRun, type RunToCount } from './probe/recount.ts';
+export {
+  isWorkerAlive,
+  probeClock,
+  probeLoad,
+  probeServer,
+  probeWorkers,
+  tellWorkerClock,
+} from './probe/server.ts';
+export { substituteWorker } from './probe/substitute.ts';
+export { probeWalls } from './probe/walls.ts';

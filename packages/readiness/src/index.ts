@@ -1,1 +1,3 @@
-export {};
+export { checkBusiness, checkReadiness } from './check.ts';
+export { DEFAULT_TIMEOUT_MS, type ReadinessOptions } from './options.ts';
+export { shareCheck } from './share.ts';

@@ -19,6 +19,7 @@ import {
   openDatabase,
   releaseLeases,
   sweepOnce,
+  tellWorkerClock,
 } from '@carillon/engine';
 import type { Logger } from 'pino';
 import { createAccounts, type WorkerContext } from './context.ts';
@@ -135,6 +136,7 @@ export function startWorker(options: WorkerOptions): Worker {
   const loops = [
     loop('lease', limits.poll_work_ms, lease, lookForRuns),
     loop('heartbeat', limits.lease_ttl_ms / 3, beat, beatSoon),
+    loop('clock', limits.lease_ttl_ms / 3, async () => await tellWorkerClock(db, worker_id, clock.wallMs())),
     loop('tend', limits.poll_work_ms, async () => await tend(context, tending)),
     loop('sweep', limits.poll_work_ms, sweep),
   ];

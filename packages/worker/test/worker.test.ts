@@ -104,11 +104,12 @@ describe('a worker', { timeout: 90_000 }, () => {
   });
 
   it('dials nothing past the deadline, on either clock', async () => {
-    // A wall clock that jumps an hour ahead between the claim and the dial, as after a suspended machine wakes.
-    let jumped = 0;
+    // A wall clock that jumps an hour ahead whenever it is read, so also between the claim and the dial, as after a
+    // suspended machine wakes.
+    let readings = 0;
     const clock = {
       monotonicMs: systemClock.monotonicMs,
-      wallMs: () => systemClock.wallMs() + (jumped++ > 0 ? 3_600_000 : 0),
+      wallMs: () => systemClock.wallMs() + 3_600_000 * readings++,
     };
     here = await createInstallation();
     const tenant = await here.business({ leads: 1 });

@@ -1,4 +1,11 @@
-import { CarillonError, CarrierAccount, CarrierAccountId, CreateCarrierAccount, page } from '@carillon/contract';
+import {
+  CarillonError,
+  CarrierAccount,
+  CarrierAccountId,
+  CreateCarrierAccount,
+  offeredDrivers,
+  page,
+} from '@carillon/contract';
 import { createCarrierAccount, listCarrierAccounts, resumeLane } from '@carillon/engine';
 import { z } from 'zod';
 import { actorOf, MAY_OWN, principalOf } from '../auth.ts';
@@ -32,8 +39,8 @@ export function carrierAccountRoutes(app: ZodApp, context: ApiContext): void {
     },
     async handler(request, reply) {
       const { driver } = request.body;
-      if (!drivers.has(driver))
-        throw new CarillonError('unknown_driver', { driver, known: [...drivers.keys()].join(', ') });
+      const offered = offeredDrivers(drivers);
+      if (!offered.includes(driver)) throw new CarillonError('unknown_driver', { driver, known: offered.join(', ') });
       const account = await createCarrierAccount(
         db,
         principalOf(request).business_id,

@@ -1,4 +1,10 @@
-import { type BusinessId, type CarrierAccount, CarillonError, CreateCarrierAccount } from '@carillon/contract';
+import {
+  type BusinessId,
+  type CarrierAccount,
+  CarillonError,
+  CreateCarrierAccount,
+  offeredDrivers,
+} from '@carillon/contract';
 import { createCarrierAccount, listCarrierAccounts } from '@carillon/engine';
 import { CLI } from '../actor.ts';
 import type { CommandContext } from '../context.ts';
@@ -27,9 +33,9 @@ export async function accountCreateCommand(context: CommandContext, options: New
       'token_missing',
       `The variable ${options.tokenEnv} is not set: expected the account's auth token in it`,
     );
-  const drivers = openDrivers(config);
-  if (!drivers.has(options.driver))
-    throw new CarillonError('unknown_driver', { driver: options.driver, known: [...drivers.keys()].join(', ') });
+  const offered = offeredDrivers(openDrivers(config));
+  if (!offered.includes(options.driver))
+    throw new CarillonError('unknown_driver', { driver: options.driver, known: offered.join(', ') });
   const input = CreateCarrierAccount.safeParse({
     name: options.name ?? options.sid,
     driver: options.driver,

@@ -129,6 +129,9 @@ const RETRIES = 5;
 /** How often a transaction was run again after a serialisation failure, a deadlock or a stale plan, since the process began. */
 export const transactionRetries = { count: 0 };
 
+/** How often a guard did not hold, since the process began. Each is a fault of ours. */
+export const guardErrors = { count: 0 };
+
 /**
  * Runs `work` in one transaction of `business_id`. A serialisation failure or a deadlock rolled everything back, so
  * `work` is run again, up to five times; it must therefore do nothing but database work.
@@ -199,7 +202,9 @@ async function once<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => 
 }
 
 function guard(sql: string, touched: number | null, expected: number): void {
-  if (touched !== expected) throw new GuardError(`${touched} rows touched, ${expected} expected: ${sql.slice(0, 60)}`);
+  if (touched === expected) return;
+  guardErrors.count++;
+  throw new GuardError(`${touched} rows touched, ${expected} expected: ${sql.slice(0, 60)}`);
 }
 
 /** Reads across businesses, through the discovery login: a few columns, no writes. */

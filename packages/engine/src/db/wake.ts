@@ -12,6 +12,9 @@ export interface Waker {
   close(): Promise<void>;
 }
 
+/** How many notices could not be sent, since the process began; polling does their work. */
+export const lostWakes = { count: 0 };
+
 /**
  * NOTIFY serialises the commits of those who use it, so it never stands in a hot transaction: what has gathered in
  * `gather_ms` goes out as one notice in a transaction of its own. A lost notice costs one polling interval.
@@ -28,7 +31,13 @@ export function createWaker(db: Database, gather_ms: number, onError: (error: un
       const payload = JSON.stringify(ids.slice(from, from + BUSINESSES_PER_NOTICE));
       sending = sending
         .then(() => queryGlobal(db, 'SELECT pg_notify($1, $2)', [CHANNEL, payload]))
-        .then(() => {}, onError);
+        .then(
+          () => {},
+          (error: unknown) => {
+            lostWakes.count++;
+            onError(error);
+          },
+        );
     }
   };
   return {

@@ -1,13 +1,13 @@
 import {
   BusinessId,
+  CANARY_DRIVER,
   CarrierAccountId,
-  LeadId,
-  ListId,
+  type LeadId,
+  type ListId,
   type Run,
   type RunId,
   type StoppedRun,
 } from '@carillon/contract';
-import { CANARY_DRIVER } from '@carillon/contract';
 import { z } from 'zod';
 import { type Actor, localActor } from '../actor.ts';
 import { createCarrierAccount } from '../business/carrier-accounts.ts';
@@ -33,7 +33,7 @@ export const CANARY_LEADS = 20;
 /** Calls of a canary live at once, so that the other leads are queued. */
 export const CANARY_LINES = 3;
 
-const ACTOR: Actor = localActor('readiness');
+export const READINESS_ACTOR: Actor = localActor('readiness');
 
 /** Makes a canary. `secret_key` seals its account like every other one, so that workers open it with theirs. */
 export async function createCanary(db: Database, secret_key: Buffer): Promise<Canary> {
@@ -54,7 +54,7 @@ export async function createCanary(db: Database, secret_key: Buffer): Promise<Ca
         calls_per_second: 100,
       },
       secret_key,
-      ACTOR,
+      READINESS_ACTOR,
     );
     return { business_id, carrier_account_id: CarrierAccountId.parse(carrier_account_id), ...people };
   } catch (error) {
@@ -122,12 +122,12 @@ export async function findCanaries(db: Database, age_ms: number): Promise<Busine
 export async function startCanaryRun(db: Database, canary: Canary, limits: Limits, starts_at?: string): Promise<Run> {
   const { list_id, carrier_account_id } = canary;
   const request = { name: 'Readiness canary', list_id, carrier_account_id, concurrency: CANARY_LINES, starts_at };
-  return (await createRun(db, canary.business_id, request, { actor: ACTOR, limits })).run;
+  return (await createRun(db, canary.business_id, request, { actor: READINESS_ACTOR, limits })).run;
 }
 
 /** Stops a canary's run by the verb that the API uses, hanging up what is live. */
 export async function stopCanaryRun(db: Database, canary: Canary, run_id: RunId): Promise<StoppedRun> {
-  return await stopRun(db, canary.business_id, run_id, 'hang_up', ACTOR);
+  return await stopRun(db, canary.business_id, run_id, 'hang_up', READINESS_ACTOR);
 }
 
 /**

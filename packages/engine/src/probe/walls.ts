@@ -1,0 +1,173 @@
+import type { BusinessId } from '@carillon/contract';
+import { appGrants } from '../db/access-table.ts';
+import { checkLogin, LoginError } from '../db/check-login.ts';
+import { type Database, discover, queryGlobal, sqlState } from '../db/database.ts';
+import { rolledBack } from './roll-back.ts';
+
+export interface WallsProbe {
+  /** Tables with a business_id. */
+  tables: number;
+  /** What was tried and got through, and what stands open in the catalog: a sentence each. Empty is what it must be. */
+  breaches: string[];
+}
+
+/**
+ * Tries the walls between businesses through the application's login: every table of `mine` for rows of anybody else,
+ * and for rows of `other` (a canary too, so that a wall that is down costs nobody anything) to read, change, delete and
+ * adopt, in a transaction that is rolled back; every table without a business; then the catalog and the logins.
+ */
+export async function probeWalls(db: Database, mine: BusinessId, other: BusinessId): Promise<WallsProbe> {
+  const tables = await queryGlobal<{ tables: number }>(
+    db,
+    `SELECT count(*) AS tables FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+     WHERE c.relnamespace = to_regnamespace('carillon') AND c.relkind IN ('r', 'p') AND a.attname = 'business_id'
+       AND NOT a.attisdropped`,
+  );
+  const found = await Promise.all([
+    attack(db, mine, other),
+    withoutBusiness(db),
+    catalogBreaches(db),
+    grantBreaches(db),
+    loginBreaches(db),
+  ]);
+  return { tables: tables[0]?.tables ?? 0, breaches: found.flat() };
+}
+
+/** Dynamic on the server, with its own quoting: the tables to come are tried as well. */
+async function attack(db: Database, mine: BusinessId, other: BusinessId): Promise<string[]> {
+  return await rolledBack(db, mine, async (tx) => {
+    await tx.query('SELECT set_config($1, $2, true)', ['readiness.other', String(other)]);
+    await tx.query(`
+      DO $$
+      DECLARE
+        mine bigint := current_setting('carillon.business_id')::bigint;
+        other bigint := current_setting('readiness.other')::bigint;
+        breaches text[] := '{}';
+        tab text;
+        attempt record;
+        hits bigint;
+      BEGIN
+        FOR tab IN SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                    WHERE c.relnamespace = 'carillon'::regnamespace AND c.relkind IN ('r', 'p')
+                      AND a.attname = 'business_id' AND NOT a.attisdropped ORDER BY 1 LOOP
+          FOR attempt IN SELECT * FROM (VALUES
+            ('read a row of another business',
+             'SELECT FROM carillon.%1$I WHERE business_id <> %2$L LIMIT 1'),
+            ('changed a row of another business',
+             'UPDATE carillon.%1$I SET business_id = business_id WHERE business_id = %3$L'),
+            ('deleted a row of another business',
+             'DELETE FROM carillon.%1$I WHERE business_id = %3$L'),
+            ('gave a row to another business',
+             'UPDATE carillon.%1$I SET business_id = %3$L WHERE business_id = %2$L')) AS v (what, sql) LOOP
+            BEGIN
+              EXECUTE format(attempt.sql, tab, mine, other);
+              GET DIAGNOSTICS hits = ROW_COUNT;
+              -- Without rows of its own it has nothing to give; of rows that are not its own it must touch none.
+              IF hits > 0 THEN breaches := breaches || format('%s: %s', tab, attempt.what); END IF;
+            EXCEPTION
+              WHEN insufficient_privilege THEN NULL;
+              -- Let through by the wall, and held up by a key behind it.
+              WHEN integrity_constraint_violation THEN
+                breaches := breaches || format('%s: %s, but for a constraint', tab, attempt.what);
+            END;
+          END LOOP;
+        END LOOP;
+        PERFORM set_config('readiness.found', array_to_json(breaches)::text, true);
+      END $$`);
+    const [row] = await tx.query<{ breaches: string[] }>("SELECT current_setting('readiness.found')::json AS breaches");
+    return row?.breaches ?? ['the attack gave no answer'];
+  });
+}
+
+const OPEN = 'P0001';
+
+/** With no business set every table must answer with an error or with nothing. */
+async function withoutBusiness(db: Database): Promise<string[]> {
+  try {
+    await queryGlobal(
+      db,
+      `DO $$
+       DECLARE
+         breaches text := '';
+         tab text;
+         hits bigint;
+       BEGIN
+         FOR tab IN SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                     WHERE c.relnamespace = 'carillon'::regnamespace AND c.relkind IN ('r', 'p')
+                       AND a.attname = 'business_id' AND NOT a.attisdropped ORDER BY 1 LOOP
+           BEGIN
+             EXECUTE format('SELECT FROM carillon.%I LIMIT 1', tab);
+             GET DIAGNOSTICS hits = ROW_COUNT;
+             IF hits > 0 THEN breaches := breaches || ' ' || tab; END IF;
+           EXCEPTION WHEN undefined_object OR invalid_text_representation OR insufficient_privilege THEN NULL;
+           END;
+         END LOOP;
+         IF breaches <> '' THEN RAISE EXCEPTION 'with no business set, rows are read from:%', breaches; END IF;
+       END $$`,
+    );
+    return [];
+  } catch (error) {
+    if (sqlState(error) === OPEN && error instanceof Error) return [error.message];
+    throw error;
+  }
+}
+
+const WALL = "(business_id = (current_setting('carillon.business_id'::text))::bigint)";
+
+/** Row security enabled and forced, the wall itself in place, and no other door but discovery's, on every table. */
+async function catalogBreaches(db: Database): Promise<string[]> {
+  const rows = await queryGlobal<{ breach: string }>(
+    db,
+    `WITH tenant AS (
+       SELECT c.* FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+       WHERE c.relnamespace = to_regnamespace('carillon') AND c.relkind IN ('r', 'p') AND a.attname = 'business_id'
+         AND NOT a.attisdropped)
+     SELECT relname || ': row security is not enabled' AS breach FROM tenant WHERE NOT relrowsecurity
+     UNION ALL
+     SELECT relname || ': row security is not forced' FROM tenant WHERE NOT relforcerowsecurity
+     UNION ALL
+     SELECT t.relname || ': the policy business_wall is missing or another one' FROM tenant t
+     WHERE NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = t.oid AND p.polname = 'business_wall'
+                          AND p.polcmd = '*' AND p.polpermissive AND p.polroles = '{0}'
+                          AND pg_get_expr(p.polqual, t.oid) = $1 AND pg_get_expr(p.polwithcheck, t.oid) = $1)
+     UNION ALL
+     SELECT t.relname || ': the policy ' || p.polname || ' opens it' FROM tenant t JOIN pg_policy p ON p.polrelid = t.oid
+     WHERE p.polpermissive AND p.polname <> 'business_wall'
+       AND NOT (p.polname = 'discovery_read' AND p.polcmd = 'r' AND NOT p.polroles @> '{0}')
+     ORDER BY 1`,
+    [WALL],
+  );
+  return rows.map(({ breach }) => breach);
+}
+
+/** What the application may do with a table beyond the list of grants. */
+async function grantBreaches(db: Database): Promise<string[]> {
+  const may = Object.entries(appGrants).flatMap(([table, privileges]) => privileges.map((p) => `${table} ${p}`));
+  const rows = await queryGlobal<{ breach: string }>(
+    db,
+    `SELECT c.relname || ': the application may ' || p AS breach
+     FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
+     WHERE c.relnamespace = to_regnamespace('carillon') AND c.relkind IN ('r', 'p', 'v', 'm')
+       AND has_table_privilege(c.oid, p) AND c.relname || ' ' || p <> ALL ($1) ORDER BY 1`,
+    [may],
+  );
+  return rows.map(({ breach }) => breach);
+}
+
+/** The logins' own strength, and their memberships; and whether discovery can write. */
+async function loginBreaches(db: Database): Promise<string[]> {
+  const strong = await checkLogin(db).then(
+    () => [],
+    (error: unknown) => {
+      if (error instanceof LoginError) return [error.message];
+      throw error;
+    },
+  );
+  const writes = await discover<{ breach: string }>(
+    db,
+    `SELECT c.relname || ': discovery may ' || p AS breach
+     FROM pg_class c, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) p
+     WHERE c.relnamespace = to_regnamespace('carillon') AND c.relkind IN ('r', 'p') AND has_table_privilege(c.oid, p)`,
+  );
+  return [...strong, ...writes.map(({ breach }) => breach)];
+}
