@@ -32,6 +32,8 @@ export const AUDIT_ACTIONS = {
   'run.failed': 'change',
   'run.cancelled': 'change',
   'run.reconcile_requested': 'change',
+  'run.account_changed': 'change',
+  'adoption.finished': 'change',
   'job.cancelled': 'change',
   'job.resolved': 'change',
   'access.unauthenticated': 'security',

@@ -111,6 +111,7 @@ const WALLS: CatalogRule[] = [
         'lists',
         'list_imports',
         'leads',
+        'adoptions',
         'audit_events',
       ],
     ],

@@ -33,6 +33,12 @@ export const appGrants: Readonly<Record<string, readonly TablePrivilege[]>> = {
   // Append-only, like attempts.
   audit_events: ['SELECT', 'INSERT'],
   installation_events: ['SELECT', 'INSERT'],
+  adoptions: ['SELECT', 'INSERT', 'UPDATE'],
+  adopted_runs: ['SELECT', 'INSERT', 'UPDATE'],
+  adopted_leads: ['SELECT', 'INSERT'],
+  adopted_jobs: ['SELECT', 'INSERT', 'UPDATE'],
+  // Updated where a person is erased.
+  adopted_rows: ['SELECT', 'INSERT', 'UPDATE'],
 };
 
 /** Tables of which the application may update some columns only. A business stays the canary that it is, or is not. */
@@ -81,6 +87,8 @@ export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
   lists: ['business_id', 'list_id', 'created_at'],
   list_imports: ['business_id', 'import_id', 'created_at'],
   leads: ['business_id', 'lead_id', 'created_at'],
+  // Which business took over which of an older installation's, so that adopting again makes no second one.
+  adoptions: ['business_id', 'source', 'old_business'],
   audit_events: [
     'business_id',
     'event_id',

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { BusinessId, Run, RunId, StartRun } from '@carillon/contract';
+import type { BusinessId, FromRun, Run, RunId, StartRun } from '@carillon/contract';
 import { CarillonError, Policy } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
 import { trail } from '../audit/trail.ts';
@@ -7,17 +7,18 @@ import type { Database, Tx } from '../db/database.ts';
 import { inBusiness, violatedConstraint } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import { fill } from './fill.ts';
+import { fixFromRun, likeEarlier } from './follow-up.ts';
 import { readRun } from './read.ts';
 
 /**
  * Creates a run, all of it or nothing. With an idempotency key the same request gets the run that it made before,
  * whatever has become of it since.
  *
- * A list's leads are fixed here by their number; their job rows follow in batches (see `fill`), the first of them in
- * this transaction, so that a run over a million leads answers at once.
+ * A list's leads are fixed here by their number, those of an earlier run by their ids; their job rows follow in batches
+ * (see `fill`), the first of them in this transaction, so that a run over a million leads answers at once.
  *
- * Throws `list_not_found`, `list_empty`, `lead_not_found`, `duplicate_lead`, `idempotency_conflict`,
- * `no_carrier_account`, `carrier_account_ambiguous`, `carrier_account_not_found`.
+ * Throws `list_not_found`, `list_empty`, `lead_not_found`, `duplicate_lead`, `idempotency_conflict`, `run_not_found`,
+ * `follow_up_empty`, `no_carrier_account`, `carrier_account_ambiguous`, `carrier_account_not_found`.
  */
 export async function createRun(
   db: Database,
@@ -30,17 +31,18 @@ export async function createRun(
     return await inBusiness(db, business_id, async (tx) => {
       const earlier = options.idempotency_key ? await findByKey(tx, options.idempotency_key, request_hash) : null;
       if (earlier) return { run: await readRun(tx, earlier), created: false };
-      const lane = await chooseLane(tx, request.carrier_account_id);
-      const run_id = await insertRun(tx, request, lane, options, request_hash);
+      const wanted = request.from_run ? await likeEarlier(tx, request, request.from_run.run_id) : request;
+      const lane = await chooseLane(tx, wanted.carrier_account_id);
+      const run_id = await insertRun(tx, wanted, lane, options, request_hash);
       if (!run_id) return await createdMeanwhile(tx, options.idempotency_key ?? '', request_hash);
       if (request.lead_ids) await addLeads(tx, run_id, request.lead_ids);
-      else if (!request.draft) await fixList(tx, run_id, options.limits);
+      else if (!request.draft) await fixLeads(tx, run_id, request.from_run ?? null, options.limits);
       const run = await readRun(tx, run_id);
-      const { status, total_leads, list_id, carrier_account_id } = run;
+      const { status, total_leads, list_id, from_run_id, carrier_account_id } = run;
       trail(tx, options.actor, {
         action: 'run.created',
         subject: { type: 'run', id: run_id },
-        after: { status, control_epoch: 0, total_leads, list_id, carrier_account_id },
+        after: { status, control_epoch: 0, total_leads, list_id, from_run_id, carrier_account_id },
       });
       return { run, created: true };
     });
@@ -81,7 +83,7 @@ async function chooseLane(tx: Tx, wanted: number | undefined): Promise<{ id: num
   return lane;
 }
 
-const GREETING = {
+export const GREETING = {
   he: { say: 'שלום, זוהי שיחה אוטומטית. תודה ולהתראות.', language: 'he-IL' },
   en: { say: 'Hello, this is an automated call. Thank you and goodbye.', language: 'en-US' },
 } as const;
@@ -100,9 +102,10 @@ async function insertRun(
   if (!business) throw new Error('the business does not exist');
   const [row] = await tx.query<{ run_id: RunId }>(
     `INSERT INTO carillon.outbound_call_runs (business_id, name, status, list_id, carrier_account_id, concurrency,
-       policy, answer, starts_at, ends_at, created_by, created_by_user_id, idempotency_key, request_hash)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-     ON CONFLICT ON CONSTRAINT unique_run_idempotency_key DO NOTHING RETURNING run_id`,
+       policy, answer, starts_at, ends_at, created_by, created_by_user_id, idempotency_key, request_hash, from_run_id,
+       from_outcomes)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+     ON CONFLICT (business_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING RETURNING run_id`,
     [
       tx.business_id,
       request.name ?? 'Run',
@@ -118,6 +121,8 @@ async function insertRun(
       options.actor.user_id,
       options.idempotency_key ?? null,
       options.idempotency_key ? request_hash : null,
+      request.from_run?.run_id ?? null,
+      request.from_run?.outcomes ?? null,
     ],
   );
   return row?.run_id ?? null;
@@ -133,15 +138,23 @@ async function existingList(tx: Tx, list_id: number): Promise<number> {
   return list_id;
 }
 
-/** Fixes a list run's leads, as many as the list has now, and makes the first jobs. Also what starting a draft does. */
-export async function fixList(tx: Tx, run_id: RunId, limits: Limits): Promise<void> {
+/**
+ * Fixes a run's leads, as many as the list has now or as fit of the earlier run, and makes the first jobs. Also what
+ * starting a draft does. Throws `follow_up_empty`.
+ */
+export async function fixLeads(tx: Tx, run_id: RunId, from_run: FromRun | null, limits: Limits): Promise<void> {
+  if (from_run) await fixFromRun(tx, run_id, from_run, limits.fill_batch_jobs);
+  else await fixList(tx, run_id);
+  await fill(tx, run_id, limits.fill_batch_jobs);
+}
+
+async function fixList(tx: Tx, run_id: RunId): Promise<void> {
   await tx.query(
     `UPDATE carillon.outbound_call_runs r SET total_leads = l.leads, queued = l.leads
      FROM carillon.lists l
      WHERE r.business_id = $1 AND r.run_id = $2 AND l.business_id = $1 AND l.list_id = r.list_id AND r.filled_seq = 0`,
     [tx.business_id, run_id],
   );
-  await fill(tx, run_id, limits.fill_batch_jobs);
 }
 
 async function addLeads(tx: Tx, run_id: RunId, lead_ids: readonly number[]): Promise<void> {
