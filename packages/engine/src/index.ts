@@ -1,8 +1,4 @@
 export { type Actor, localActor } from './actor.ts';
-export { adopt, type AdoptOptions, type AdoptProgress } from './adopt/adopt.ts';
-export { AdoptError, type AdoptErrorCode } from './adopt/errors.ts';
-export { DROP_REASONS } from './adopt/judge.ts';
-export type { AdoptReport } from './adopt/report.ts';
 export * from './clock.ts';
 export * from './limits.ts';
 export {
@@ -72,14 +68,10 @@ export {
 } from './business/system-keys.ts';
 export { createLead } from './lead/create-lead.ts';
 export { csvSafeLine } from './lead/csv-safe.ts';
-export { MAPPED_FIELDS, type Mapping } from './lead/columns.ts';
-export { ENCODINGS, type Encoding } from './lead/file/encoding.ts';
 export { importLeads } from './lead/import.ts';
-export { getImport, listImports } from './lead/import-state.ts';
 export type { ImportOptions } from './lead/import-types.ts';
 export { defaultImportLimits, type ImportLimits } from './lead/limits.ts';
 export { createList, listLists, listListLeads, listNamed } from './lead/lists.ts';
-export { LINE_REASONS } from './lead/reasons.ts';
 export { rejectedLines } from './lead/rejected-lines.ts';
 export {
   type AccountState,
