@@ -1,4 +1,8 @@
 export { type Actor, localActor } from './actor.ts';
+export { adopt, type AdoptOptions, type AdoptProgress } from './adopt/adopt.ts';
+export { AdoptError, type AdoptErrorCode } from './adopt/errors.ts';
+export { DROP_REASONS } from './adopt/judge.ts';
+export type { AdoptReport } from './adopt/report.ts';
 export * from './clock.ts';
 export * from './limits.ts';
 export {
