@@ -1,9 +1,9 @@
-import diagnostics from 'node:diagnostics_channel';
-import type { FastifyInstance, InjectOptions } from 'fastify';
+import type { InjectOptions } from 'fastify';
 import pg from 'pg';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { createFixture, type Key } from './support/api.ts';
 import { EXAMPLES } from './support/examples.ts';
+import { collectRoutes, type Route } from './support/router.ts';
 import { ABSENT_IDS, CALLERS, createWorld, dump, type Ids, MARKER } from './support/world.ts';
 
 /**
@@ -11,35 +11,31 @@ import { ABSENT_IDS, CALLERS, createWorld, dump, type Ids, MARKER } from './supp
  * without an entry in support/examples.ts fails.
  */
 
-interface Route {
-  method: string;
-  url: string;
-  schema?: { querystring?: unknown };
-}
-const routes: Route[] = [];
-const hear = (message: unknown) => {
-  const { fastify } = message as { fastify: FastifyInstance };
-  fastify.addHook('onRoute', ({ method, url, schema }) => {
-    for (const one of [method].flat()) routes.push({ method: one, url, ...(schema ? { schema } : {}) });
-  });
-};
-diagnostics.subscribe('fastify.initialization', hear);
-const fixture = await createFixture({ api_limits: { requests_per_minute: 1_000_000 } });
-diagnostics.unsubscribe('fastify.initialization', hear);
+const { built: fixture, routes } = await collectRoutes(() =>
+  createFixture({
+    // Nobody asks too often here, and what is noted of refusals is written at the end, beside no request.
+    api_limits: {
+      requests_per_minute: 1_000_000,
+      security_gather_ms: 3_600_000,
+      security_strangers_gather_ms: 3_600_000,
+    },
+  }),
+);
 const world = await createWorld(fixture);
 afterAll(async () => await fixture.close());
 
+const whole = await dump(fixture, world.theirs.business_id, true);
 const { ours, theirs, own, foreign, keys, strangers } = world;
 const nameOf = ({ method, url }: Route) => `${method} ${url}`;
-/** The page of the API's description, whose files come from a package. */
-const mine = routes.filter(({ url }) => !/^\/docs(\/|$)/.test(url));
-const cases = mine.flatMap((route) =>
+const cases = routes.flatMap((route) =>
   (EXAMPLES[nameOf(route)] ?? []).map((example, n) => ({ ...route, example, name: `${nameOf(route)} #${n + 1}` })),
 );
 type Case = (typeof cases)[number];
 
 it('has an example of every route of the router, and of no other', () => {
-  expect(mine.map(nameOf).toSorted(), 'add the route to support/examples.ts').toEqual(Object.keys(EXAMPLES).toSorted());
+  expect(routes.map(nameOf).toSorted(), 'add the route to support/examples.ts').toEqual(
+    Object.keys(EXAMPLES).toSorted(),
+  );
 });
 
 /** An answer without what differs between any two: times, and the id of the request. */
@@ -165,4 +161,15 @@ describe('routes without a key', () => {
       expect(bytes).not.toContain(MARKER);
     }
   });
+});
+
+it('has not left a trace at the other business, in its trail neither', async () => {
+  // What was noted of refusals is written now.
+  await fixture.app.close();
+  expect(await dump(fixture, theirs.business_id, true)).toEqual(whole);
+  const [refusals] = await fixture.rows(
+    "SELECT count(*)::int AS events FROM carillon.audit_events WHERE business_id = $1 AND kind = 'security'",
+    [ours.business_id],
+  );
+  expect(refusals?.events).toBeGreaterThan(0);
 });

@@ -77,8 +77,8 @@ export const SecurityEvent = z.object({
   event_id: z.number(),
   action: z.string(),
   at: z.iso.datetime(),
-  /** How many alike were gathered into it. */
-  times: z.number(),
+  /** How many alike were gathered into it; of a business's, its own trail says so. */
+  times: z.number().nullable(),
   /** Whose key it was; null for strangers. */
   business_id: z.number().nullable(),
   actor: z.string(),

@@ -49,7 +49,7 @@ interface EventRow {
   request_id: string | null;
   subject_type: string | null;
   subject_id: string | null;
-  times: number;
+  times: number | null;
   at: Date;
   at_us: number;
 }
@@ -63,7 +63,7 @@ async function readEvents(db: Database, after: ReportCursor | undefined, limit: 
   const of_businesses = await discover<EventRow>(
     db,
     `SELECT 'business' AS origin, business_id, event_id, action, actor, source, request_id, subject_type, subject_id,
-            1 AS times, at, (extract(epoch FROM at) * 1000000)::bigint AS at_us
+            NULL AS times, at, (extract(epoch FROM at) * 1000000)::bigint AS at_us
      FROM carillon.audit_events
      WHERE kind = 'security' AND ($1::bigint IS NULL OR at <= timestamptz 'epoch' + $1 * interval '1 microsecond'
        AND (at, 'business', event_id) < (timestamptz 'epoch' + $1 * interval '1 microsecond', $2::text, $3::bigint))
