@@ -50,7 +50,7 @@ describe('an Idempotency-Key', () => {
     const first = await start(theirs.owner, foreign);
     await unchanged(async () => {
       // With their list it is neither their run nor a conflict with it, but a list that is not there.
-      const peeked = await start(ours.admin, foreign);
+      const peeked = await start(ours.admin, { ...own, list: foreign.list });
       expect(peeked).toMatchObject({ status: 404, json: { code: 'list_not_found' } });
       const second = await start(ours.owner, own);
       expect(second.status).toBe(201);
