@@ -129,6 +129,14 @@ export const SETTINGS = {
     expected: `one of ${LOG_LEVELS.join(', ')}`,
     schema: z.enum(LOG_LEVELS),
   }),
+  migration_wait_ms: setting({
+    name: 'CARILLON_MIGRATION_WAIT_MS',
+    about: 'How long "api" and "worker" wait for a database that is not migrated yet before they end; 0: not at all',
+    unit: 'ms',
+    default: '60000',
+    expected: `a whole number of milliseconds from 0 to ${HOUR_MS}`,
+    schema: whole(0, HOUR_MS),
+  }),
   pool_connections: setting({
     name: 'CARILLON_POOL_CONNECTIONS',
     about: 'Connections in the pool of one process; a worker may open as many again, and a few more',

@@ -21,6 +21,8 @@ export interface Config {
   /** 32 bytes. */
   secret: Buffer | undefined;
   log_level: LogLevel | undefined;
+  /** 0: not at all. */
+  migration_wait_ms: number;
   pool_connections: number;
   idle_in_transaction_timeout_ms: number;
   limits: Limits;
@@ -94,6 +96,7 @@ export function readConfig(
     public_url: parse(SETTINGS.public_url),
     secret: parse(SETTINGS.secret),
     log_level: parse(SETTINGS.log_level),
+    migration_wait_ms: parse(SETTINGS.migration_wait_ms) ?? 60_000,
     pool_connections: parse(SETTINGS.pool_connections) ?? 6,
     idle_in_transaction_timeout_ms: idle_ms ?? Math.min(20_000, Math.floor((limits.lease_ttl_ms * 2) / 3)),
     limits,

@@ -1,6 +1,6 @@
 import { CarillonError } from '@carillon/contract';
 import { BehaviourError } from '@carillon/carrier-sim';
-import { LoginError, MigrateError, sqlState } from '@carillon/engine';
+import { LoginError, type LoginErrorCode, MigrateError, sqlState } from '@carillon/engine';
 import { ConfigError } from './config.ts';
 import { EmbeddedError } from './embedded/embedded-error.ts';
 
@@ -64,6 +64,8 @@ const UNREACHABLE = new Set([
   'ENOTFOUND',
   'EAI_AGAIN',
 ]);
+/** A wrong password, or a login that is not there. */
+const LOGIN_REFUSED = new Set(['28P01', '28000']);
 /** Starting up, shutting down, crashed, too many connections. */
 const NOT_NOW = new Set(['57P01', '57P02', '57P03', '53300']);
 /** Of the driver, which gives these no code. */
@@ -79,6 +81,14 @@ export function isUnreachable(error: unknown): boolean {
   return UNREACHABLE.has(code) || NOT_NOW.has(code) || BROKEN.test(error.message);
 }
 
+const UNMIGRATED: readonly LoginErrorCode[] = ['schema_missing', 'schema_older', 'access_missing', 'access_too_wide'];
+
+/** What "carillon migrate" makes, and may be making at this moment: tables, logins and what these may do. */
+export function isUnmigrated(error: unknown): boolean {
+  if (error instanceof LoginError) return UNMIGRATED.includes(error.code);
+  return LOGIN_REFUSED.has(sqlState(error) ?? '');
+}
+
 /** The driver's errors often come as several, one for each address that was tried, without a message of their own. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0)
@@ -92,15 +102,11 @@ function describeDatabaseError(error: unknown): Failure | undefined {
       'database_unavailable',
       `The database can't be reached: ${messageOf(error)}; start it, or correct DATABASE_URL`,
     );
-  switch (sqlState(error)) {
-    case '28P01':
-    case '28000':
-      return failure('login_refused', `The database refuses the login: ${messageOf(error)}; correct DATABASE_URL`);
-    case '3D000':
-      return failure('database_missing', `${messageOf(error)}; create it, or correct DATABASE_URL`);
-    default:
-      return undefined;
-  }
+  const state = sqlState(error) ?? '';
+  if (LOGIN_REFUSED.has(state))
+    return failure('login_refused', `The database refuses the login: ${messageOf(error)}; correct DATABASE_URL`);
+  if (state === '3D000') return failure('database_missing', `${messageOf(error)}; create it, or correct DATABASE_URL`);
+  return undefined;
 }
 
 function describeUnexpected(error: unknown): Failure {

@@ -14,7 +14,7 @@ import type { Config } from './config.ts';
 import { SETTINGS } from './config-table.ts';
 import type { CommandContext } from './context.ts';
 import { connectEmbedded, type Embedded, type EmbeddedStep } from './embedded/embedded.ts';
-import { CliError, isUnreachable, messageOf } from './errors.ts';
+import { CliError, describeFailure, isUnmigrated, isUnreachable, messageOf } from './errors.ts';
 import { duration, type Output } from './output.ts';
 import { listenForStop } from './signals.ts';
 
@@ -141,24 +141,43 @@ const WAIT_MS = 500;
 const SAY_EVERY_MS = 5_000;
 
 /**
- * Does `work` as soon as the database can be reached, saying every few seconds that it waits. Anything else that goes
- * wrong is thrown. False when `stop` came first.
+ * Does `work` as soon as the database can be reached, saying every few seconds that it waits. One that is not migrated
+ * yet is waited for as well, but only for `migration_wait_ms`: in a deployment the migration runs beside the processes
+ * that need it, and where nobody migrates somebody must be told. Anything else that goes wrong is thrown. False when
+ * `stop` came first.
  */
-export async function whenReachable(output: Output, stop: AbortSignal, work: () => Promise<unknown>): Promise<boolean> {
+export async function whenReachable(
+  output: Output,
+  stop: AbortSignal,
+  work: () => Promise<unknown>,
+  migration_wait_ms = 0,
+): Promise<boolean> {
   const since_ms = systemClock.monotonicMs();
+  let unmigrated_ms: number | undefined;
   let said_ms: number | undefined;
   while (!stop.aborted) {
     try {
       await work();
-      if (said_ms !== undefined) output.warn('carillon: the database can be reached; going on');
+      if (said_ms !== undefined)
+        output.warn(
+          `carillon: the database ${unmigrated_ms === undefined ? 'can be reached' : 'is migrated'}; going on`,
+        );
       return true;
     } catch (error) {
-      if (!isUnreachable(error)) throw error;
       const now_ms = systemClock.monotonicMs();
+      const unmigrated = isUnmigrated(error);
+      if (unmigrated) unmigrated_ms ??= now_ms;
+      if (!unmigrated && !isUnreachable(error)) throw error;
+      if (unmigrated && now_ms - (unmigrated_ms ?? now_ms) >= migration_wait_ms) throw error;
       if (said_ms === undefined || now_ms - said_ms >= SAY_EVERY_MS) {
         said_ms = now_ms;
         const waited = duration(now_ms - since_ms);
-        output.warn(`carillon: waiting for the database (${waited}): ${messageOf(error)} [database_unavailable]`);
+        if (unmigrated) {
+          const { sentence, code } = describeFailure(error);
+          const most = duration(migration_wait_ms);
+          output.warn(`carillon: waiting for a migration (${waited}, ${most} at most): ${sentence} [${code}]`);
+        } else
+          output.warn(`carillon: waiting for the database (${waited}): ${messageOf(error)} [database_unavailable]`);
       }
       await pause(WAIT_MS, undefined, { signal: stop }).catch(() => {});
     }

@@ -90,7 +90,7 @@ describe.each(['api', 'worker'])('%s', (command) => {
     expect(owner).toMatchObject({ code: 1, stderr: expect.stringContaining('[login_too_strong]') });
     const fresh = await createTestDatabase({ migrated: false });
     onTestFinished(() => fresh.drop());
-    const early = await carillon(args, { ...env, DATABASE_URL: fresh.appUrl });
+    const early = await carillon(args, { ...env, DATABASE_URL: fresh.appUrl, CARILLON_MIGRATION_WAIT_MS: '0' });
     expect(early).toMatchObject({
       code: 1,
       stderr: expect.stringContaining('run "carillon migrate" first [schema_missing]'),
@@ -108,6 +108,43 @@ describe.each(['api', 'worker'])('%s', (command) => {
     await link.open();
     await saying(waiting, /the database can be reached; going on/);
     await saying(waiting, /listens at|looks for runs/);
+    waiting.child.kill('SIGTERM');
+    expect(await waiting.ended).toMatchObject({ code: 0, signal: null });
+  });
+
+  it('waits for a migration, says so, and goes on when it is done', async () => {
+    const fresh = await createTestDatabase({ migrated: false });
+    onTestFinished(() => fresh.drop());
+    const waiting = await serve(args, /waiting for a migration \(.* at most\): .*\[schema_missing\]/, {
+      DATABASE_URL: fresh.appUrl,
+    });
+    expect(waiting.said()).not.toMatch(/listens|looks for runs/);
+    await carillon(['migrate'], { DATABASE_URL: fresh.appUrl, CARILLON_OWNER_DATABASE_URL: fresh.ownerUrl });
+    await saying(waiting, /the database is migrated; going on/);
+    await saying(waiting, /listens at|looks for runs/);
+    waiting.child.kill('SIGTERM');
+    expect(await waiting.ended).toMatchObject({ code: 0, signal: null });
+  });
+
+  it('waits for a migration as long as it is told to, and no longer', async () => {
+    const fresh = await createTestDatabase({ migrated: false });
+    onTestFinished(() => fresh.drop());
+    const waiting = await serve(args, /waiting for a migration/, {
+      DATABASE_URL: fresh.appUrl,
+      CARILLON_MIGRATION_WAIT_MS: '1000',
+    });
+    const { code, stderr } = await waiting.ended;
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/\ncarillon: The database holds no tables of Carillon yet; .* \[schema_missing\]\n$/);
+  });
+
+  it('waits for the login that a migration makes, and says what it waits for', async () => {
+    const url = new URL(database.appUrl);
+    url.username = 'nobody_yet';
+    const waiting = await serve(args, /waiting for a migration \(.*\[login_refused\]/, {
+      DATABASE_URL: url.toString(),
+    });
+    expect(waiting.said()).not.toContain(url.password);
     waiting.child.kill('SIGTERM');
     expect(await waiting.ended).toMatchObject({ code: 0, signal: null });
   });

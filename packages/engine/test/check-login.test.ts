@@ -183,7 +183,7 @@ describe('checkLogin, of roles between', () => {
     const other = await makeRole((role) => `GRANT UPDATE ON carillon.audit_events TO ${role}`);
     await asSuperuser(`GRANT ${id(other)} TO ${id(app)}`);
     await expect(checkLogin(open())).rejects.toMatchObject({
-      code: 'login_too_strong',
+      code: 'access_too_wide',
       message: expect.stringContaining(`UPDATE on audit_events (through ${other})`),
     });
   });
@@ -206,7 +206,7 @@ describe('checkLogin, of grants and walls', () => {
   ])('refuses %s, and migrate takes it back', async (what, grant, who) => {
     await asSuperuser(grant());
     await expect(checkLogin(open())).rejects.toMatchObject({
-      code: 'login_too_strong',
+      code: 'access_too_wide',
       message: expect.stringContaining(what),
     });
     await expect(checkLogin(open())).rejects.toThrow(JSON.parse(who()));

@@ -69,6 +69,7 @@ export async function serve(
   await migrateEmbedded(installation, config, output);
   const db = openPools(config, installation, name);
   cleanup.defer(() => db.close());
-  if (!(await whenReachable(output, stop.signal, () => checkDatabase(db)))) return;
+  const check = () => checkDatabase(db);
+  if (!(await whenReachable(output, stop.signal, check, config.migration_wait_ms))) return;
   await work({ db, installation, secret: secretOf(installation), stop: stop.signal });
 }

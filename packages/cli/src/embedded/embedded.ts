@@ -304,10 +304,12 @@ function urlsOf(secrets: Secrets, port: number): Pick<Embedded, 'ownerUrl' | 'ap
 }
 
 /** The owner's login and the database; what a kill between the two left out is made up for. */
-async function ensureDatabase(superuserUrl: string, ownerPassword: string): Promise<void> {
+export async function ensureDatabase(superuserUrl: string, ownerPassword: string): Promise<void> {
   const url = new URL(superuserUrl);
   url.pathname = '/postgres';
   const client = new Client({ connectionString: url.toString() });
+  // A server that dies just now fails the next statement; without a listener it would take this process with it.
+  client.on('error', () => {});
   await client.connect();
   try {
     await client.query("SELECT set_config('carillon_setup.owner_password', $1, false)", [ownerPassword]);

@@ -3,7 +3,13 @@ import { type Database, discover, queryGlobal, sqlState } from './database.ts';
 import type { LoginNames } from './grants.ts';
 import { type HistoryRow, MIGRATIONS_DIRECTORY, planMigrations, readMigrations } from './migration-files.ts';
 
-export type LoginErrorCode = 'login_too_strong' | 'walls_broken' | 'schema_missing' | 'schema_older' | 'access_missing';
+export type LoginErrorCode =
+  | 'login_too_strong'
+  | 'access_too_wide'
+  | 'walls_broken'
+  | 'schema_missing'
+  | 'schema_older'
+  | 'access_missing';
 
 /** A process must not serve this database with these logins, or not yet. The message tells what to do. */
 export class LoginError extends Error {
@@ -21,7 +27,7 @@ export class LoginError extends Error {
  * every business's runs would be open to the application), by whatever chain of roles and however little it inherits.
  * Refuses what either may do beyond the list of this release, and tables whose wall has a hole.
  *
- * Throws LoginError (`login_too_strong`, `walls_broken`, `access_missing`); connection errors pass.
+ * Throws LoginError (`login_too_strong`, `access_too_wide`, `access_missing`, `walls_broken`); connection errors pass.
  */
 export async function checkLogin(db: Database): Promise<void> {
   // The application first: of one that is too strong the second login need not even exist.
@@ -49,7 +55,7 @@ async function refuseAccess(db: Database, logins: LoginNames): Promise<void> {
     const mine = extra.filter(({ login }) => login === first.login);
     const what = mine.map(({ what, via }) => (via === null ? what : `${what} (through ${via})`));
     throw new LoginError(
-      'login_too_strong',
+      'access_too_wide',
       `The login ${first.login} may do more than it is given: ${shortened(what)}; run "carillon migrate", which takes back what the login itself and everybody were granted, and take it out of other roles`,
     );
   }
