@@ -5,6 +5,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ApiLimits } from './limits.ts';
 import type { Metrics } from './metrics.ts';
+import type { StreamSeats } from './sse.ts';
 import type { SecurityTrail } from './security-trail.ts';
 import type { Wakes } from './wakes.ts';
 
@@ -24,6 +25,8 @@ export interface ApiContext {
   gatherer: Gatherer;
   wakes: Wakes;
   metrics: Metrics;
+  /** Of event streams. */
+  seats: StreamSeats;
   security_trail: SecurityTrail;
   /** Fires when the server begins to close: what is open for long ends then. */
   closing: AbortSignal;

@@ -8,16 +8,21 @@ import {
   CreateCarrierAccount,
   CreateLead,
   CreateList,
+  ErasedLead,
   type ErrorCode,
   ERRORS,
+  Import,
   ImportReport,
   Job,
   Lead,
+  LeadHistory,
   List,
+  ReconcileReport,
   Run,
   StartRun,
   StoppedRun,
   StopQueue,
+  UpdateLead,
 } from '@carillon/contract';
 import { z } from 'zod';
 import { IDEMPOTENCY_KEY_MAX_CHARACTERS, PAGE_DEFAULT_ITEMS, PAGE_MAX_ITEMS } from './limits.ts';
@@ -53,6 +58,8 @@ export const IdempotencyHeaders = z.object({
     .describe('Sent again with the same request, it gets what the first one made; with another, a 409.'),
 });
 
+export const EventHeaders = z.object({ 'last-event-id': z.string().max(100).optional() });
+
 export const JobWithAttempts = Job.extend({ attempts_made: z.array(Attempt) });
 
 /** The names under which shapes stand in the API's description, with an example where one helps. */
@@ -68,7 +75,15 @@ named.add(Attempt, { id: 'Attempt' });
 named.add(JobWithAttempts, { id: 'JobWithAttempts' });
 named.add(List, { id: 'List' });
 named.add(Lead, { id: 'Lead' });
+named.add(LeadHistory, { id: 'LeadHistory' });
+named.add(UpdateLead, {
+  id: 'UpdateLead',
+  examples: [{ name: 'נועה לוי', external_id: null, attributes: { city: 'Haifa', plan: null } }],
+});
+named.add(ErasedLead, { id: 'ErasedLead' });
+named.add(ReconcileReport, { id: 'ReconcileReport' });
 named.add(ImportReport, { id: 'ImportReport' });
+named.add(Import, { id: 'Import' });
 named.add(CarrierAccount, { id: 'CarrierAccount' });
 named.add(Counts, { id: 'Counts' });
 named.add(AuditEvent, { id: 'AuditEvent' });
@@ -76,6 +91,7 @@ named.add(StartRun, {
   id: 'StartRun',
   examples: [
     { list_id: 12, name: 'Autumn reminders', answer: { say: 'שלום', language: 'he-IL' } },
+    { from_run: { run_id: 7, outcomes: ['busy', 'no_answer'] }, name: 'Second try' },
     { lead_ids: [101, 102], policy: { retry: { busy: { times: 2, after_s: 600 } } }, draft: true },
   ],
 });

@@ -5,7 +5,7 @@ import rateLimit from '@fastify/rate-limit';
 import type { CarrierDrivers } from '@carillon/contract';
 import { createGatherer, createWaker, type Database, type Limits, systemClock } from '@carillon/engine';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
-import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
 import { guardRoutes } from './auth.ts';
 import type { ApiContext, ZodApp } from './context.ts';
@@ -19,14 +19,19 @@ import { businessRoutes } from './routes/businesses.ts';
 import { carrierAccountRoutes } from './routes/carrier-accounts.ts';
 import { countRoutes } from './routes/counts.ts';
 import { importRoutes } from './routes/imports.ts';
+import { exportRoutes } from './routes/export.ts';
 import { jobRoutes } from './routes/jobs.ts';
+import { leadRecordRoutes } from './routes/lead-records.ts';
 import { keyRoutes } from './routes/keys.ts';
 import { leadRoutes } from './routes/leads.ts';
 import { listRoutes } from './routes/lists.ts';
 import { operationRoutes } from './routes/operations.ts';
+import { reviewRoutes } from './routes/reviews.ts';
 import { runRoutes } from './routes/runs.ts';
 import { securityEventRoutes } from './routes/security-events.ts';
+import { createStreamSeats } from './sse.ts';
 import { createSecurityTrail } from './security-trail.ts';
+import { validatorCompiler } from './validation.ts';
 import { createWakes } from './wakes.ts';
 import { webhookRoutes } from './webhooks.ts';
 
@@ -82,10 +87,13 @@ export async function buildApi(options: ApiOptions): Promise<ZodApp> {
   await describeRoutes(app);
   listRoutes(app, context);
   leadRoutes(app, context);
+  leadRecordRoutes(app, context);
   await app.register((scope) => importRoutes(scope, context));
   carrierAccountRoutes(app, context);
   runRoutes(app, context);
+  exportRoutes(app, context);
   jobRoutes(app, context);
+  reviewRoutes(app, context);
   countRoutes(app, context);
   keyRoutes(app, context);
   businessRoutes(app, context);
@@ -172,6 +180,7 @@ function createContext(app: ZodApp, options: ApiOptions, api_limits: ApiLimits):
     gatherer,
     wakes,
     metrics,
+    seats: createStreamSeats(api_limits, (open) => metrics.streams.set(open)),
     security_trail,
     closing: closing.signal,
   };

@@ -3,12 +3,22 @@ import { CarillonError } from '@carillon/contract';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Readable } from 'node:stream';
 
-export const UPLOAD_TYPES = 'text/csv, or multipart/form-data with the file in it';
+const XLSX = 'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet';
+/** Content types of files. What is in one is recognised by looking: browsers and mail programs name types at random. */
+export const FILE_TYPES = [
+  'text/csv',
+  'text/tab-separated-values',
+  'application/x-ndjson',
+  XLSX,
+  'application/vnd.ms-excel',
+  'application/octet-stream',
+];
+export const UPLOAD_TYPES = `text/csv, application/x-ndjson, ${XLSX}, or multipart/form-data with the file in it`;
 
 /** Takes files as streams and nothing else: what comes in is handed on as it comes, and waits in the sender's hands. */
 export async function takeUploads(app: FastifyInstance, import_body_bytes: number): Promise<void> {
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('text/csv', (_request, payload, done) => done(null, payload));
+  app.addContentTypeParser(FILE_TYPES, (_request, payload, done) => done(null, payload));
   await app.register(multipart, {
     // The bytes are counted below, for both kinds of upload alike.
     throwFileSizeLimit: false,
@@ -17,7 +27,7 @@ export async function takeUploads(app: FastifyInstance, import_body_bytes: numbe
 }
 
 /**
- * The file in a request: a body of CSV, or the first file of a form. Iterating throws `body_too_large` above
+ * The file in a request: its body, or the first file of a form. Iterating throws `body_too_large` above
  * `import_body_bytes`, and `invalid_request` when the upload breaks off or is no form.
  */
 export async function* uploadedFile(request: FastifyRequest, import_body_bytes: number): AsyncGenerator<Buffer> {

@@ -132,9 +132,9 @@ describe('importing', () => {
   it('refuses a binary, and names the byte', async () => {
     const { json } = await fixture.ask(tenant.admin, 'POST', `/api/lists/${await newList()}/import`, {
       headers: { 'content-type': 'text/csv' },
-      payload: Buffer.from([0x70, 0x68, 0x6f, 0x6e, 0x65, 0x0a, 0xff, 0xfe, 0x00]),
+      payload: Buffer.from([0x70, 0x68, 0x6f, 0x6e, 0x65, 0x0a, 0x01, 0x00]),
     });
-    expect(json).toMatchObject({ code: 'import_not_text', details: { byte: expect.any(Number) } });
+    expect(json).toMatchObject({ code: 'import_not_text', details: { byte: 8 } });
   });
 
   it('takes CSV and forms, nothing else', async () => {

@@ -42,7 +42,7 @@ beforeAll(async () => {
     Buffer.alloc(32, 1),
     actor,
   );
-  const list_id = ListId.parse((await createList(db, business_id, { name: 'x' })).list_id);
+  const list_id = ListId.parse((await createList(db, business_id, { name: 'x' }, actor)).list_id);
   const lines = Array.from({ length: LEADS }, (_, n) => `+97250${2_000_000 + n}`);
   const csv = Buffer.from(['phone', ...lines, ''].join('\n'));
   await importLeads(
@@ -52,6 +52,7 @@ beforeAll(async () => {
     (async function* () {
       yield csv;
     })(),
+    { actor },
   );
   const { run } = await createRun(db, business_id, { list_id }, { actor, limits: defaultLimits });
   run_id = RunId.parse(run.run_id);

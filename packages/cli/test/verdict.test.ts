@@ -63,6 +63,9 @@ const report: ImportReport = {
   accepted: 2,
   duplicates: 1,
   rejected: 1,
+  updated: 0,
+  reasons: {},
+  file: null,
   rejected_url: '/x',
 };
 // Only what is looked at: the rest of a run's fields is passed through.

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { CarrierAccountId, LeadId, ListId, RunId } from './ids.ts';
-import { RUN_STATUSES, JOB_STATUSES, OUTCOMES } from './states.ts';
+import { FOLLOW_UP_OUTCOMES, JOB_STATUSES, OUTCOMES, RUN_STATUSES, UNREACHED } from './states.ts';
 
 /** What crosses the HTTP border. snake_case, ISO 8601 UTC times; every body and page is bounded. */
 
@@ -33,10 +33,21 @@ const instant = z.iso.datetime({ offset: true });
 
 export const LEAD_IDS_MAX = 10_000;
 
+/** The leads of an earlier run whose jobs ended in one of these ways, fixed when the new run starts. */
+export const FromRun = z.strictObject({
+  run_id: RunId,
+  outcomes: z
+    .array(z.enum(FOLLOW_UP_OUTCOMES))
+    .min(1)
+    .default([...UNREACHED]),
+});
+export type FromRun = z.infer<typeof FromRun>;
+
 export const StartRun = z
   .strictObject({
     list_id: ListId.optional(),
     lead_ids: z.array(LeadId).min(1).max(LEAD_IDS_MAX).optional(),
+    from_run: FromRun.optional(),
     name: z.string().trim().min(1).max(200).optional(),
     carrier_account_id: CarrierAccountId.optional(),
     concurrency: z.number().int().min(1).max(10_000).optional(),
@@ -46,9 +57,12 @@ export const StartRun = z
     ends_at: instant.optional(),
     draft: z.boolean().optional(),
   })
-  .refine((body) => (body.list_id === undefined) !== (body.lead_ids === undefined), {
-    error: 'Give either list_id or lead_ids.',
-  })
+  .refine(
+    (body) => [body.list_id, body.lead_ids, body.from_run].filter((source) => source !== undefined).length === 1,
+    {
+      error: 'Give one of list_id, lead_ids and from_run.',
+    },
+  )
   .refine((body) => !body.starts_at || !body.ends_at || Date.parse(body.starts_at) < Date.parse(body.ends_at), {
     error: 'ends_at must be after starts_at.',
     path: ['ends_at'],
@@ -61,6 +75,18 @@ export const StopQueue = z.strictObject({ run_id: RunId, live_calls: LiveCalls.d
 
 const count = z.number().int().min(0);
 const time = z.iso.datetime().nullable();
+
+export const Reconcile = z.strictObject({ run_id: RunId.optional() });
+/**
+ * What workers now look into. `expired`: attempts past their dial deadline, found by this request; `unknown`: attempts
+ * whose answer was lost, those among them; `live`: calls that the carrier is asked about.
+ */
+export const ReconcileReport = z.object({ expired: count, unknown: count, live: count });
+export type ReconcileReport = z.infer<typeof ReconcileReport>;
+
+export const Resolution = z.enum(['called', 'call_again']);
+export type Resolution = z.infer<typeof Resolution>;
+export const ResolveJob = z.strictObject({ as: Resolution });
 
 export const Run = z.object({
   run_id: z.number(),
@@ -79,6 +105,8 @@ export const Run = z.object({
   cursor_position: count,
   concurrency: count,
   list_id: z.number().nullable(),
+  /** The run whose unreached leads this one takes up. */
+  from_run_id: z.number().nullable(),
   carrier_account_id: z.number(),
   last_error: z.string().nullable(),
   /** Why nothing is being called at the moment, as far as the run itself knows. */
@@ -107,7 +135,8 @@ export const Job = z.object({
   job_id: z.string(),
   run_id: z.number(),
   lead_id: z.number(),
-  phone: z.string(),
+  /** Null once the lead is erased. */
+  phone: z.string().nullable(),
   lead_name: z.string().nullable(),
   status: z.enum(JOB_STATUSES),
   attempts: count,
@@ -157,13 +186,44 @@ export const CreateLead = z.strictObject({
 export type CreateLead = z.infer<typeof CreateLead>;
 export const Lead = z.object({
   lead_id: z.number(),
-  phone: z.string(),
+  /** Null once the lead is erased, like everything else about the person. */
+  phone: z.string().nullable(),
   name: z.string().nullable(),
   external_id: z.string().nullable(),
   time_zone: z.string().nullable(),
   attributes: z.record(z.string(), z.string()),
+  erased_at: time,
 });
 export type Lead = z.infer<typeof Lead>;
+
+/** What is left out stays; null clears a field, and an attribute. */
+export const UpdateLead = z
+  .strictObject({
+    phone: z.string().trim().min(1).max(64),
+    country: CreateLead.shape.country,
+    name: z.string().trim().max(200).nullable(),
+    external_id: z.string().trim().max(200).nullable(),
+    time_zone: z.string().trim().max(64).nullable(),
+    attributes: z.record(z.string().max(100), z.string().max(2_000).nullable()),
+  })
+  .partial()
+  .refine(({ country: _country, ...fields }) => Object.values(fields).some((value) => value !== undefined), {
+    error: 'Name at least one field to change.',
+  });
+export type UpdateLead = z.infer<typeof UpdateLead>;
+
+/** What an erasure did: jobs that are now skipped, and kept lines of imports that are now empty. */
+export const ErasedLead = z.object({
+  lead_id: z.number(),
+  erased_at: z.iso.datetime(),
+  jobs_skipped: count,
+  import_lines: count,
+});
+export type ErasedLead = z.infer<typeof ErasedLead>;
+
+/** A lead's part in one run. */
+export const LeadHistory = Job.extend({ run_name: z.string(), attempts_made: z.array(Attempt) });
+export type LeadHistory = z.infer<typeof LeadHistory>;
 
 export const CreateCarrierAccount = z.strictObject({
   name: z.string().trim().min(1).max(200),
@@ -187,17 +247,56 @@ export const CarrierAccount = CreateCarrierAccount.omit({ auth_token: true }).ex
 });
 export type CarrierAccount = z.infer<typeof CarrierAccount>;
 
+/** How a file was read. Columns are named by their headers. */
+export const ImportedFile = z.object({
+  format: z.enum(['csv', 'ndjson', 'xlsx']),
+  /** Null for XLSX. */
+  encoding: z.string().nullable(),
+  /** Of CSV: what stands between two values. */
+  separator: z.string().nullable(),
+  /** Of XLSX. */
+  sheet: z.string().nullable(),
+  /** False: the file began with its first lead, and its columns are called "column 1" and so on. */
+  header: z.boolean(),
+  columns: z.object({
+    phone: z.string(),
+    name: z.array(z.string()),
+    external_id: z.string().nullable(),
+    time_zone: z.string().nullable(),
+    consent: z.array(z.string()),
+    attributes: count,
+  }),
+});
+export type ImportedFile = z.infer<typeof ImportedFile>;
+
 export const ImportReport = z.object({
   list_id: z.number(),
   import_id: z.number(),
-  /** Data lines read, the header not counted. */
+  /** Data lines read, the header not counted: accepted + duplicates + rejected. */
   lines: count,
   accepted: count,
   duplicates: count,
   rejected: count,
+  /** Leads that the business had before and that got a new value from the file. */
+  updated: count,
+  /** How many lines have which reason: the rejected, the duplicates, and the accepted ones with a note. */
+  reasons: z.record(z.string(), count),
+  file: ImportedFile.nullable(),
   rejected_url: z.string(),
 });
 export type ImportReport = z.infer<typeof ImportReport>;
+
+/** An import as it stands. Until it is done, its leads are in no list. */
+export const Import = ImportReport.extend({
+  state: z.enum(['running', 'done', 'failed']),
+  /** Of the upload. */
+  bytes_read: count,
+  /** Why it failed: a code, or `interrupted`, or `taken over` by another import. */
+  error: z.string().nullable(),
+  created_at: z.iso.datetime(),
+  touched_at: z.iso.datetime(),
+});
+export type Import = z.infer<typeof Import>;
 
 export const Counts = z.object({
   live: count,

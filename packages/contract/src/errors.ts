@@ -1,3 +1,5 @@
+import { inHebrew } from './hebrew.ts';
+
 /**
  * Every error that a person or a program can meet at the HTTP border or on the command line, in one table. `{name}`
  * stands for a field of the error's details.
@@ -113,12 +115,12 @@ export const ERRORS = {
   run_state_conflict: {
     http: 409,
     en: 'A run that is {status} can not be {action}',
-    he: 'לא ניתן לבצע {action} בהרצה במצב {status}',
+    he: 'לא ניתן {action} הרצה במצב "{status}"',
   },
   job_state_conflict: {
     http: 409,
     en: 'A job that is {status} can not be {action}',
-    he: 'לא ניתן לבצע {action} במשימה במצב {status}',
+    he: 'לא ניתן {action} משימה במצב "{status}"',
   },
   phone_invalid: {
     http: 422,
@@ -126,6 +128,11 @@ export const ERRORS = {
     he: '"{phone}" אינו מספר טלפון שניתן לחייג אליו ({reason})',
   },
   import_file_empty: { http: 422, en: 'The file is empty', he: 'הקובץ ריק' },
+  import_no_lines: {
+    http: 422,
+    en: 'The file has a header and no line below it',
+    he: 'בקובץ יש שורת כותרת ואין אף שורה מתחתיה',
+  },
   import_not_text: {
     http: 422,
     en: 'The file is not UTF-8 text throughout (byte {byte}); save it as CSV UTF-8 and send it again, or name its encoding, such as encoding=windows-1255',
@@ -217,5 +224,8 @@ export class CarillonError extends Error {
 
 /** The sentence for a code, its `{placeholders}` filled from the details. */
 export function errorSentence(code: ErrorCode, language: Language, details: ErrorDetails = {}): string {
-  return ERRORS[code][language].replace(/\{(\w+)\}/g, (_, name: string) => String(details[name] ?? name));
+  const say = (name: string) => (language === 'he' ? inHebrew(name, details[name]) : String(details[name]));
+  return ERRORS[code][language].replace(/\{(\w+)\}/g, (_, name: string) =>
+    details[name] === undefined || details[name] === null ? name : say(name),
+  );
 }

@@ -27,11 +27,14 @@ export { readAnswer } from './call/answer.ts';
 export { cancelJob } from './call/cancel-job.ts';
 export { type Claim, type ClaimedAttempt, type ClaimState, claim } from './call/claim.ts';
 export { createGatherer, type Gatherer } from './call/gather.ts';
+export { reconcileNow } from './call/reconcile.ts';
 export { recordEvidence } from './call/record.ts';
+export { resolveJob } from './call/resolve.ts';
 export { boundCallIds, type Due, type Errand, expireDialing, findDue, takeTurn } from './call/tend.ts';
 export { reportForgottenCall, takeUnwanted, type UnwantedCall, unwantedIsOver } from './call/unwanted.ts';
 export { countCalls } from './run/counts.ts';
 export { createRun } from './run/create.ts';
+export { type ExportOptions, exportRun } from './run/export.ts';
 export { endOverdueRuns } from './run/end.ts';
 export { fillAhead } from './run/fill.ts';
 export { heartbeat, releaseLeases } from './run/heartbeat.ts';
@@ -45,6 +48,7 @@ export { type Business, readBusiness } from './business/business.ts';
 export {
   createCarrierAccount,
   listCarrierAccounts,
+  moveCarrierAccount,
   readCredentials,
   resumeLane,
 } from './business/carrier-accounts.ts';
@@ -71,11 +75,19 @@ export {
   type SystemPrincipal,
 } from './business/system-keys.ts';
 export { createLead } from './lead/create-lead.ts';
+export { updateLead } from './lead/edit.ts';
+export { eraseLead } from './lead/erase.ts';
+export { leadHistory } from './lead/history.ts';
+export { getLead, type LeadQuery, searchLeads } from './lead/search.ts';
 export { csvSafeLine } from './lead/csv-safe.ts';
+export { MAPPED_FIELDS, type Mapping } from './lead/columns.ts';
+export { ENCODINGS, type Encoding } from './lead/file/encoding.ts';
 export { importLeads } from './lead/import.ts';
+export { getImport, listImports } from './lead/import-state.ts';
 export type { ImportOptions } from './lead/import-types.ts';
 export { defaultImportLimits, type ImportLimits } from './lead/limits.ts';
 export { createList, listLists, listListLeads, listNamed } from './lead/lists.ts';
+export { LINE_REASONS } from './lead/reasons.ts';
 export { rejectedLines } from './lead/rejected-lines.ts';
 export {
   type AccountState,

@@ -53,7 +53,7 @@ describe('the phone column', () => {
 
   it('is for a person to choose, where two would do alike', () => {
     expect(refusal(['name', 'phone', 'tel'])).toMatchObject({
-      code: 'invalid_request',
+      code: 'import_phone_column_ambiguous',
       message: expect.stringContaining('phone, tel. Name one with phone=COLUMN'),
     });
     expect(recognise(['name', 'phone', 'tel'], { phone: 'Tel' })).toMatchObject({ phone: 2 });
@@ -76,9 +76,13 @@ describe('the phone column', () => {
 describe('the other columns', () => {
   it('are known in English and Hebrew', () => {
     const english = recognise(['External ID', 'Full name', 'Phone', 'Time zone']);
-    expect(english).toEqual({ phone: 2, name: [1], external_id: 0, time_zone: 3, attributes: [], count: 4 });
+    const found = { phone: 2, name: [1], external_id: 0, time_zone: 3, attributes: [], count: 4 };
+    expect(english).toMatchObject(found);
     const hebrew = recognise(['מזהה', 'שם מלא', 'טלפון', 'אזור זמן']);
-    expect(hebrew).toEqual({ phone: 2, name: [1], external_id: 0, time_zone: 3, attributes: [], count: 4 });
+    expect(hebrew).toMatchObject(found);
+    const consents = { consent_source: 1, consent_at: 2, consent_text: 3, extension: 4, attributes: [] };
+    expect(recognise(['phone', 'Consent source', 'consent_date', 'Consent text', 'Ext.'])).toMatchObject(consents);
+    expect(recognise(['טלפון', 'מקור ההסכמה', 'תאריך הסכמה', 'נוסח הסכמה', 'שלוחה'])).toMatchObject(consents);
   });
 
   it('join first and last name, in this order, unless there is a whole one', () => {

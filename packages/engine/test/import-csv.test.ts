@@ -2,16 +2,17 @@ import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { until } from '../../../test/support/wait.ts';
-import { type CsvLine, readCsv } from '../src/lead/csv.ts';
 import { csvSafeLine } from '../src/lead/csv-safe.ts';
+import { readCsv } from '../src/lead/file/csv.ts';
+import type { FileRow } from '../src/lead/file/row.ts';
 import { defaultImportLimits } from '../src/lead/limits.ts';
 
 async function* inPieces(bytes: Buffer, piece_bytes: number) {
   for (let at = 0; at < bytes.length; at += piece_bytes) yield bytes.subarray(at, at + piece_bytes);
 }
 
-async function read(text: string | Buffer, piece_bytes = 65_536): Promise<CsvLine[]> {
-  return await Array.fromAsync(readCsv(inPieces(Buffer.from(text as string), piece_bytes), defaultImportLimits));
+async function read(text: string | Buffer, piece_bytes = 65_536): Promise<FileRow[]> {
+  return await Array.fromAsync(readCsv(inPieces(Buffer.from(text as string), piece_bytes), ',', defaultImportLimits));
 }
 
 /** With each way of cutting the bytes into pieces: the answer must not depend on it. */
@@ -100,7 +101,7 @@ it('fails with what the source fails with, and closes the source when nobody rea
       throw new Error('connection reset');
     })(),
   );
-  await expect(Array.fromAsync(readCsv(broken, defaultImportLimits))).rejects.toThrow('connection reset');
+  await expect(Array.fromAsync(readCsv(broken, ',', defaultImportLimits))).rejects.toThrow('connection reset');
 
   const endless = Readable.from(
     (function* () {
@@ -108,7 +109,7 @@ it('fails with what the source fails with, and closes the source when nobody rea
       for (;;) yield Buffer.from('0521234567\n'.repeat(1_000));
     })(),
   );
-  for await (const line of readCsv(endless, defaultImportLimits)) if (line.line > 5_000) break;
+  for await (const line of readCsv(endless, ',', defaultImportLimits)) if (line.line > 5_000) break;
   await expect(until(() => endless.destroyed, { deadline_ms: 5_000 })).resolves.toBe(true);
 });
 

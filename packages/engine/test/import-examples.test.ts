@@ -19,9 +19,9 @@ afterAll(async () => await fixture.close());
 
 async function load() {
   const { business_id } = await createBusiness(fixture.db, { name: 'example' }, actor);
-  const list_id = ListId.parse((await createList(fixture.db, business_id, { name: 'leads' })).list_id);
+  const list_id = ListId.parse((await createList(fixture.db, business_id, { name: 'leads' }, actor)).list_id);
   const file = createReadStream(path.join(examples, 'leads.csv'));
-  const report = await importLeads(fixture.db, business_id, list_id, file);
+  const report = await importLeads(fixture.db, business_id, list_id, file, { actor });
   const notes = await linesOf(fixture.db, business_id, report.import_id);
   return { report, notes, members: await membersOf(fixture, business_id, list_id) };
 }

@@ -23,10 +23,10 @@ const PIECE_LINES = 500;
 it('a large file is read no faster than it is written, and each of its lines costs the same', async () => {
   const db = openDatabase({ app_url: fixture.appUrl, pool_connections: 1 });
   const { business_id } = await createBusiness(db, { name: 'large' }, actor);
-  const newList = async () => ListId.parse((await createList(db, business_id, { name: 'list' })).list_id);
+  const newList = async () => ListId.parse((await createList(db, business_id, { name: 'list' }, actor)).list_id);
   // On the same connection, so that plans made for tiny tables would be at hand.
   for (let n = 0; n < 8; n++)
-    await importLeads(db, business_id, await newList(), csv('phone\n0501000001\n0501000002\n'));
+    await importLeads(db, business_id, await newList(), csv('phone\n0501000001\n0501000002\n'), { actor });
 
   let read = 0;
   let written = 0;
@@ -41,6 +41,7 @@ it('a large file is read no faster than it is written, and each of its lines cos
     }
   }
   const report = await importLeads(db, business_id, await newList(), source(), {
+    actor,
     onProgress: (totals) => {
       written = totals.lines;
     },

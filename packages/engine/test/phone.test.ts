@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PHONE_REASONS, readPhone } from '../src/lead/phone.ts';
+import { readPhone } from '../src/lead/phone.ts';
+import { PHONE_REASONS } from '../src/lead/reasons.ts';
 
 describe('numbers as people write them, in Israel', () => {
   it.each([
@@ -62,6 +63,22 @@ describe('numbers of other countries', () => {
   });
 });
 
+describe('numbers with an extension', () => {
+  it.each([
+    ['03-1234567 שלוחה 12', '12'],
+    ['03-1234567 ext. 12', '12'],
+    ['03-1234567 Ext 0012', '0012'],
+    ['03-1234567, extension: 12', '12'],
+    ['03-1234567x12', '12'],
+    ['03-1234567#12', '12'],
+    ['03-1234567 (x12)', '12'],
+    ['tel:+97231234567;ext=12', '12'],
+    ['\uFF10\uFF13-1234567 \u200Fשלוחה\u200E \u0661\u0662', '12'],
+  ])('%s', (text, extension) => {
+    expect(readPhone(text, 'IL')).toEqual({ ok: true, phone: '+97231234567', extension });
+  });
+});
+
 describe('what is no number, and why', () => {
   it.each([
     ['', 'empty'],
@@ -80,11 +97,10 @@ describe('what is no number, and why', () => {
     ['0521234567 / 03-1234567', 'several_numbers'],
     ['0521234567, 0541234567', 'several_numbers'],
     ['0521234567\n0541234567', 'several_numbers'],
-    ['03-1234567 שלוחה 12', 'extension'],
-    ['03-1234567 ext. 12', 'extension'],
-    ['03-1234567x12', 'extension'],
-    ['03-1234567#12', 'extension'],
-    ['tel:+97231234567;ext=12', 'extension'],
+    ['0521234567 / 03-1234567 ext 4', 'several_numbers'],
+    ['x12', 'letters'],
+    ['2026-01-05', 'date'],
+    ['05/01/2026 10:00', 'date'],
     ['+999123456789', 'unknown_country'],
     ['+0521234567', 'unknown_country'],
     ['1', 'too_short'],

@@ -1,7 +1,7 @@
 import { CreateLead } from '@carillon/contract';
 import { createLead } from '@carillon/engine';
 import { z } from 'zod';
-import { MAY_MANAGE, principalOf } from '../auth.ts';
+import { actorOf, MAY_MANAGE, principalOf } from '../auth.ts';
 import type { ApiContext, ZodApp } from '../context.ts';
 import { failures } from '../schemas.ts';
 
@@ -19,7 +19,12 @@ export function leadRoutes(app: ZodApp, { db }: ApiContext): void {
       response: { 200: Created, 201: Created, ...failures('phone_invalid', 'invalid_request') },
     },
     async handler(request, reply) {
-      const { lead_id, created } = await createLead(db, principalOf(request).business_id, request.body);
+      const { lead_id, created } = await createLead(
+        db,
+        principalOf(request).business_id,
+        request.body,
+        actorOf(request),
+      );
       return reply.code(created ? 201 : 200).send({ lead_id });
     },
   });

@@ -1,7 +1,7 @@
 import { CreateList, Lead, List, ListId, page } from '@carillon/contract';
 import { createList, listListLeads, listLists } from '@carillon/engine';
 import { z } from 'zod';
-import { MAY_MANAGE, MAY_READ, principalOf } from '../auth.ts';
+import { actorOf, MAY_MANAGE, MAY_READ, principalOf } from '../auth.ts';
 import type { ApiContext, ZodApp } from '../context.ts';
 import { after, failures, idText, pageQuery } from '../schemas.ts';
 
@@ -29,7 +29,7 @@ export function listRoutes(app: ZodApp, { db }: ApiContext): void {
       response: { 201: List, ...failures('invalid_request') },
     },
     async handler(request, reply) {
-      const list = await createList(db, principalOf(request).business_id, request.body);
+      const list = await createList(db, principalOf(request).business_id, request.body, actorOf(request));
       return reply.code(201).send(list);
     },
   });

@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream';
 import {
   CarillonError,
   isFinalRun,
@@ -14,9 +13,8 @@ import { createRun, getRun, listRuns, pauseRun, resumeRun, stopRun } from '@cari
 import { z } from 'zod';
 import { actorOf, MAY_MANAGE, MAY_READ, principalOf } from '../auth.ts';
 import type { ApiContext, ZodApp } from '../context.ts';
-import { logBroken } from '../logging.ts';
-import { after, failures, IdempotencyHeaders, idText, pageQuery, text } from '../schemas.ts';
-import { createBell, createStreamSeats, runEventId, runEvents } from '../sse.ts';
+import { after, EventHeaders, failures, IdempotencyHeaders, idText, pageQuery, text } from '../schemas.ts';
+import { sendEvents } from '../sse.ts';
 
 const RunParams = z.object({ run_id: idText(RunId) });
 
@@ -63,8 +61,11 @@ function startRoute(app: ZodApp, context: ApiContext): void {
     config: { access: MAY_MANAGE },
     schema: {
       tags: ['Runs'],
-      summary: 'Start a run over a list or over named leads',
+      summary: 'Start a run over a list, named leads, or the unreached of an earlier run',
       description:
+        'Over a list, over `lead_ids`, or over those leads of an earlier run whose jobs ended in one of `outcomes` (when ' +
+        'left out: busy, no_answer, voicemail, failed, cancelled). Such a run is like the earlier one where nothing else ' +
+        'is said: name, account, concurrency, answer and policy. Leads are fixed when the run starts. ' +
         'With an `Idempotency-Key` the same request gets the run that it made before, as it is by then, with the ' +
         'header `idempotency-replayed: true`.',
       headers: IdempotencyHeaders,
@@ -74,10 +75,12 @@ function startRoute(app: ZodApp, context: ApiContext): void {
         ...failures(
           'list_not_found',
           'lead_not_found',
+          'run_not_found',
           'carrier_account_not_found',
           'duplicate_lead',
           'idempotency_conflict',
           'list_empty',
+          'follow_up_empty',
           'no_carrier_account',
           'carrier_account_ambiguous',
           'invalid_request',
@@ -144,7 +147,7 @@ function controlRoutes(app: ZodApp, context: ApiContext): void {
       tags: ['Runs'],
       summary: 'Let a paused run go on, or start a draft',
       params: RunParams,
-      response: { 200: Run, ...failures('run_not_found', 'run_state_conflict', 'list_empty') },
+      response: { 200: Run, ...failures('run_not_found', 'run_state_conflict', 'list_empty', 'follow_up_empty') },
     },
     async handler(request) {
       const { business_id } = principalOf(request);
@@ -179,11 +182,8 @@ function controlRoutes(app: ZodApp, context: ApiContext): void {
   });
 }
 
-const EventHeaders = z.object({ 'last-event-id': z.string().max(100).optional() });
-
 function eventsRoute(app: ZodApp, context: ApiContext): void {
-  const { db, api_limits, clock, wakes, closing } = context;
-  const seats = createStreamSeats(api_limits, (open) => context.metrics.streams.set(open));
+  const { db } = context;
   app.route({
     method: 'GET',
     url: '/api/outbound/runs/:run_id/events',
@@ -207,30 +207,13 @@ function eventsRoute(app: ZodApp, context: ApiContext): void {
       const { business_id } = principalOf(request);
       const read = () => getRun(db, business_id, request.params.run_id);
       const first = await read();
-      const last_event_id = request.headers['last-event-id'];
-      if (isFinalRun(first.status) && last_event_id === runEventId(first)) return reply.code(204).send();
-      const leaveSeat = seats.take(business_id);
-      const bell = createBell();
-      const unwatch = wakes.watch(business_id, bell.ring);
-      const events = runEvents({ first, read, bell, last_event_id, limits: api_limits, clock });
-      // The generator is asked for an event only when the one before has left: a slow client misses states in between,
-      // and costs no memory.
-      const stream = Readable.from(events, { objectMode: false, highWaterMark: 1 });
-      closing.addEventListener('abort', bell.close, { once: true });
-      if (closing.aborted || reply.raw.destroyed) bell.close();
-      // A client that leaves must wake the generator: asleep, it can't be ended, and would keep its seat.
-      reply.raw.once('close', bell.close);
-      stream.once('close', () => {
-        closing.removeEventListener('abort', bell.close);
-        bell.close();
-        unwatch();
-        leaveSeat();
+      return sendEvents(request, reply, context, business_id, {
+        name: 'run',
+        first,
+        read,
+        changedAt: (run) => run.updated_at,
+        isFinal: (run) => isFinalRun(run.status),
       });
-      return reply
-        .type('text/event-stream; charset=utf-8')
-        .header('cache-control', 'no-store')
-        .header('x-accel-buffering', 'no')
-        .send(logBroken(request, stream));
     },
   });
 }

@@ -47,6 +47,25 @@ export const EXAMPLES: Record<string, Example[]> = {
       request: ({ list }) => ({ url: `/api/lists/${list}/import`, ...csv(1) }),
     },
   ],
+  'GET /api/lists/:list_id/imports': [
+    { may: READ, ok: 200, names: { list: 'list_not_found' }, request: ({ list }) => url(`/api/lists/${list}/imports`) },
+  ],
+  'GET /api/imports/:import_id': [
+    {
+      may: READ,
+      ok: 200,
+      names: { import: 'import_not_found' },
+      request: (ids) => url(`/api/imports/${ids.import}`),
+    },
+  ],
+  'GET /api/imports/:import_id/events': [
+    {
+      may: READ,
+      ok: 200,
+      names: { import: 'import_not_found' },
+      request: (ids) => url(`/api/imports/${ids.import}/events`),
+    },
+  ],
   'GET /api/imports/:import_id/rejected.csv': [
     {
       may: MANAGE,
@@ -56,6 +75,25 @@ export const EXAMPLES: Record<string, Example[]> = {
     },
   ],
   'POST /api/leads': [{ may: MANAGE, ok: 200, request: () => ({ payload: { phone: '+972501000000' } }) }],
+
+  'GET /api/leads': [{ may: READ, ok: 200, request: () => url('/api/leads?search=0') }],
+  'GET /api/leads/:lead_id': [
+    { may: READ, ok: 200, names: { lead: 'lead_not_found' }, request: ({ lead }) => url(`/api/leads/${lead}`) },
+  ],
+  'GET /api/leads/:lead_id/history': [
+    { may: READ, ok: 200, names: { lead: 'lead_not_found' }, request: ({ lead }) => url(`/api/leads/${lead}/history`) },
+  ],
+  'PATCH /api/leads/:lead_id': [
+    {
+      may: MANAGE,
+      ok: 200,
+      names: { lead: 'lead_not_found' },
+      request: ({ lead }) => ({ url: `/api/leads/${lead}`, payload: { external_id: 'changed' } }),
+    },
+  ],
+  'POST /api/leads/:lead_id/erase': [
+    { may: OWN, ok: 200, names: { lead: 'lead_not_found' }, request: ({ lead }) => url(`/api/leads/${lead}/erase`) },
+  ],
 
   'GET /api/carrier_accounts': [{ may: OWN, ok: 200 }],
   'POST /api/carrier_accounts': [{ may: OWN, ok: 201, request: () => ({ payload: accountBody() }) }],
@@ -111,6 +149,32 @@ export const EXAMPLES: Record<string, Example[]> = {
       ok: 201,
       names: { lead: 'lead_not_found', carrier_account: 'carrier_account_not_found' },
       request: (ids) => start({ lead_ids: [ids.lead], carrier_account_id: ids.carrier_account }),
+    },
+    {
+      may: MANAGE,
+      ok: 201,
+      names: { final_run: 'run_not_found' },
+      request: (ids) => start({ from_run: { run_id: ids.final_run } }),
+    },
+  ],
+  'GET /api/outbound/runs/:run_id/export.csv': [
+    {
+      may: MANAGE,
+      ok: 200,
+      names: { run: 'run_not_found' },
+      request: ({ run }) => url(`/api/outbound/runs/${run}/export.csv`),
+    },
+  ],
+  'POST /api/outbound/runs/reconcile': [
+    { may: MANAGE, ok: 200 },
+    { may: MANAGE, ok: 200, names: { run: 'run_not_found' }, request: ({ run }) => ({ payload: { run_id: run } }) },
+  ],
+  'POST /api/outbound_calls/jobs/:job_id/resolve': [
+    {
+      may: READ,
+      ok: 200,
+      names: { review_run: 'job_not_found' },
+      request: (ids) => ({ url: `/api/outbound_calls/jobs/${ids.review_run}-1/resolve`, payload: { as: 'called' } }),
     },
   ],
   'POST /api/outbound/runs/:run_id/pause': [

@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { stat, writeFile } from 'node:fs/promises';
 import { type BusinessId, CarillonError, ImportId, type ImportReport, ListId } from '@carillon/contract';
 import { type Database, importLeads, type ImportOptions, listNamed, rejectedLines } from '@carillon/engine';
+import { CLI } from '../actor.ts';
 import type { CommandContext } from '../context.ts';
 import { CliError, messageOf } from '../errors.ts';
 import { withDatabase } from '../installation.ts';
@@ -29,9 +30,15 @@ export async function leadsImportCommand(context: CommandContext, options: Impor
     time_zone: options.timeZone,
   };
   const report = await withDatabase(context, async (db, _, stop) => {
-    const { list_id } = await listNamed(db, options.business, { name: options.list });
+    const { list_id } = await listNamed(db, options.business, { name: options.list }, CLI);
     const source = { file, bytes, list_id: ListId.parse(list_id), stop };
-    const done = await importFile(db, options.business, source, { country: options.country, mapping }, output);
+    const done = await importFile(
+      db,
+      options.business,
+      source,
+      { actor: CLI, country: options.country, mapping },
+      output,
+    );
     if (options.report) await writeReport(db, options.business, done, options.report);
     return done;
   });

@@ -13,6 +13,7 @@ import {
   type Database,
   listCarrierAccounts,
   listJobs,
+  moveCarrierAccount,
 } from '@carillon/engine';
 import { CLI } from '../actor.ts';
 import { importFile, readableFile } from '../commands/leads.ts';
@@ -77,10 +78,14 @@ async function createDemo(db: Database, files: DemoFiles): Promise<DemoState> {
   return state;
 }
 
-/** Makes the carrier account at the simulator, once, also where the last start was killed before it was noted down. */
+/**
+ * Makes the carrier account at the simulator, once, also where the last start was killed before it was noted down. A
+ * simulator that has moved to another port is the same carrier still: it has the same ledger, and so the same calls.
+ */
 export async function ensureAccount(db: Database, demo: Demo, simulator_url: string, secret: Buffer): Promise<void> {
   const { business_id, carrier_account_id } = demo.state;
-  if (carrier_account_id !== undefined) return;
+  if (carrier_account_id !== undefined)
+    return await moveCarrierAccount(db, business_id, carrier_account_id, simulator_url, CLI);
   const { items } = await listCarrierAccounts(db, business_id, { limit: PAGE_ITEMS });
   const earlier = items.find(({ account_sid }) => account_sid === ACCOUNT.account_sid);
   const account =
@@ -99,7 +104,9 @@ export async function ensureAccount(db: Database, demo: Demo, simulator_url: str
       secret,
       CLI,
     ));
-  await demo.save({ carrier_account_id: CarrierAccountId.parse(account.carrier_account_id) });
+  const made = CarrierAccountId.parse(account.carrier_account_id);
+  await moveCarrierAccount(db, business_id, made, simulator_url, CLI);
+  await demo.save({ carrier_account_id: made });
 }
 
 export interface Campaign {

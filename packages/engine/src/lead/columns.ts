@@ -2,21 +2,27 @@ import { CarillonError } from '@carillon/contract';
 import type { ImportLimits } from './limits.ts';
 import { cut, plain } from './text.ts';
 
+/** The fields of a lead that a column may be mapped to. */
+export const MAPPED_FIELDS = [
+  'phone',
+  'name',
+  'external_id',
+  'time_zone',
+  'extension',
+  'consent_source',
+  'consent_at',
+  'consent_text',
+] as const;
+type Field = (typeof MAPPED_FIELDS)[number];
+
 /** Which column holds what, by its header. What is left out is recognised by the header. */
-export interface Mapping {
-  phone?: string | undefined;
-  name?: string | undefined;
-  external_id?: string | undefined;
-  time_zone?: string | undefined;
-}
+export type Mapping = Partial<Record<Field, string | undefined>>;
 
 /** Where in a line each field stands, counted from 0. */
-export interface Columns {
+export interface Columns extends Record<Exclude<Field, 'phone' | 'name'>, number | null> {
   phone: number;
   /** Joined by a space: one column, or first and last name. */
   name: number[];
-  external_id: number | null;
-  time_zone: number | null;
   /** Every other column, under its header's text. */
   attributes: { index: number; key: string }[];
   count: number;
@@ -28,7 +34,7 @@ export interface Columns {
  */
 const PHONES: readonly ReadonlySet<string>[] = [
   new Set(
-    `mobile mobilephone mobilenumber mobileno mobilephonenumber cell cellphone cellnumber cellular cellphonenumber
+    `mobile mobilephone phonemobile mobiletel mobilenumber mobileno mobilephonenumber cell cellphone cellnumber cellular cellphonenumber
      נייד טלפוןנייד מספרנייד מסנייד מספרטלפוןנייד טלנייד סלולרי טלפוןסלולרי מספרסלולרי סלולר פלאפון מספרפלאפון`.split(
       /\s+/,
     ),
@@ -40,30 +46,39 @@ const PHONES: readonly ReadonlySet<string>[] = [
   ),
   new Set(
     `landline homephone phonehome workphone phonework officephone businessphone otherphone secondaryphone
-     phone1 phone2 phone3 telephone1 telephone2 tel1 tel2
+     phone1 phone2 phone3 telephone1 telephone2 tel1 tel2 phone01 phone02
      טלפוןבבית טלפוןבית טלפוןקווי טלפוןבעבודה טלפוןעבודה טלפוןמשרד טלפוןנוסף טלפון1 טלפון2 טלפון3`.split(/\s+/),
   ),
   new Set(['number', 'contact', 'מספר']),
 ];
 const NAME = new Set(
-  `name fullname customername clientname contactname leadname
-   שם שםמלא שםלקוח שםהלקוח שםלקוחה שםאישקשר שםהליד שםפרטיומשפחה`.split(/\s+/),
+  `name fullname customername clientname contactname leadname displayname
+   שם שםמלא שםלקוח שםהלקוח שםלקוחה שםאישקשר אישקשר שםהליד שםפרטיומשפחה שםומשפחה`.split(/\s+/),
 );
 const FIRST_NAME = new Set('firstname givenname forename fname שםפרטי פרטי'.split(' '));
 const LAST_NAME = new Set('lastname surname familyname lname שםמשפחה משפחה'.split(' '));
-const EXTERNAL_ID = new Set(
-  `id externalid crmid leadid customerid clientid contactid recordid
-   מזהה מזההליד מזההלקוח מספרלקוח מסלקוח קודלקוח מזההחיצוני`.split(/\s+/),
-);
-const TIME_ZONE = new Set('timezone tz אזורזמן'.split(' '));
+const OTHERS: Readonly<Record<Exclude<Field, 'phone' | 'name'>, ReadonlySet<string>>> = {
+  external_id: new Set(
+    `id externalid crmid leadid customerid clientid contactid recordid
+     מזהה מזההליד מזההלקוח מספרלקוח מסלקוח קודלקוח מזההחיצוני`.split(/\s+/),
+  ),
+  time_zone: new Set('timezone tz אזורזמן'.split(' ')),
+  extension: new Set('extension ext phoneextension phoneext extensionnumber שלוחה מספרשלוחה'.split(' ')),
+  consent_source: new Set('consentsource optinsource consentfrom מקורהסכמה מקורההסכמה מקוראישור מקורהאישור'.split(' ')),
+  consent_at: new Set(
+    `consentat consenttime consentdate consenttimestamp consentgivenat optinat optintime optindate
+     תאריךהסכמה תאריךההסכמה מועדהסכמה מועדההסכמה זמןהסכמה תאריךאישור`.split(/\s+/),
+  ),
+  consent_text: new Set('consenttext consentwording optintext נוסחהסכמה נוסחההסכמה טקסטהסכמה'.split(' ')),
+};
 
 /**
  * Recognises a file's columns by their headers, in English or Hebrew. A mapping wins over them. Of several columns that
  * may hold the phone number the best group is taken (mobile, then phone, then home or work), and the others are kept as
  * attributes; two of the same group are for a person to choose from.
  *
- * Throws `import_no_phone_column`, `import_broken` (a header out of bounds) and `invalid_request` (a mapped column that
- * is not there, or a choice that is not ours).
+ * Throws `import_no_phone_column`, `import_phone_column_ambiguous`, `import_broken` (a header out of bounds) and
+ * `invalid_request` (a mapped column that is not there).
  */
 export function recogniseColumns(header: readonly string[], mapping: Mapping, limits: ImportLimits): Columns {
   checkBounds(header, limits);
@@ -73,13 +88,27 @@ export function recogniseColumns(header: readonly string[], mapping: Mapping, li
   const orNull = (index: number) => (index < 0 ? null : index);
   const name = mapped(header, mapping, 'name') ?? orNull(first(NAME));
   const parts = [first(FIRST_NAME), first(LAST_NAME)].filter((index) => index >= 0);
+  const other = (field: keyof typeof OTHERS) => mapped(header, mapping, field) ?? orNull(first(OTHERS[field]));
   const columns = {
     phone,
     name: name === null ? parts : [name],
-    external_id: mapped(header, mapping, 'external_id') ?? orNull(first(EXTERNAL_ID)),
-    time_zone: mapped(header, mapping, 'time_zone') ?? orNull(first(TIME_ZONE)),
+    external_id: other('external_id'),
+    time_zone: other('time_zone'),
+    extension: other('extension'),
+    consent_source: other('consent_source'),
+    consent_at: other('consent_at'),
+    consent_text: other('consent_text'),
   };
-  const taken = new Set([phone, ...columns.name, columns.external_id, columns.time_zone]);
+  const { name: names, ...singles } = columns;
+  const taken = new Set([...names, ...Object.values(singles)]);
+  return { ...columns, attributes: attributeKeys(header, taken), count: header.length };
+}
+
+/** The same columns where a file has brought new ones since: those become attributes. Throws `import_broken`. */
+export function extendColumns(columns: Columns, header: readonly string[], limits: ImportLimits): Columns {
+  checkBounds(header, limits);
+  const { phone, name, attributes: _attributes, count: _count, ...singles } = columns;
+  const taken = new Set([phone, ...name, ...Object.values(singles)]);
   return { ...columns, attributes: attributeKeys(header, taken), count: header.length };
 }
 
@@ -98,7 +127,7 @@ function shape(header: string): string {
     .replace(/[^\p{L}\p{N}]/gu, '');
 }
 
-function mapped(header: readonly string[], mapping: Mapping, field: keyof Mapping): number | null {
+function mapped(header: readonly string[], mapping: Mapping, field: Field): number | null {
   const wanted = mapping[field];
   if (wanted === undefined) return null;
   const same = (name: string) => plain(name).toLowerCase() === plain(wanted).toLowerCase();
@@ -117,15 +146,14 @@ function choosePhone(header: readonly string[], shapes: readonly string[]): numb
     const [only, another] = found;
     if (only === undefined) continue;
     if (another === undefined) return only;
-    throw new CarillonError('invalid_request', {
-      problem: `several columns may hold the phone number: ${shown(found.map((index) => header[index] ?? ''))}. Name one with phone=COLUMN`,
-    });
+    const columns = shown(found.map((index) => header[index] ?? ''));
+    throw new CarillonError('import_phone_column_ambiguous', { columns });
   }
   throw new CarillonError('import_no_phone_column', { columns: shown(header) });
 }
 
 /** For a message: the first twenty. */
-function shown(header: readonly string[]): string {
+export function shown(header: readonly string[]): string {
   const names = header.slice(0, 20).map((name) => cut(plain(name), 40) || '(no name)');
   return names.join(', ') + (header.length > 20 ? ', …' : '');
 }

@@ -1,138 +1,116 @@
 import type { Database, Tx } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
-import { lockForImport } from './import-state.ts';
-import type { ImportFence, ImportTotals, JudgedLine } from './import-types.ts';
-import type { LineReason, NewLead } from './line.ts';
+import { lockForImport, tellStanding } from './import-state.ts';
+import type { ImportFence, ImportStanding, ImportTotals, JudgedLine } from './import-types.ts';
+import type { NewLead } from './line.ts';
+import type { Marks } from './marks.ts';
+import type { LineReason } from './reasons.ts';
+import { findKnown, type KnownLead, type UpdatedLeads, updateLeads } from './update-leads.ts';
 
 /**
- * Writes one batch of lines in one transaction: leads, members above the list's end, lines that made no member, and
- * the totals so far, which it returns. May be run again: it changes nothing but the database. Throws
- * `import_in_progress` when another import has taken over.
+ * Writes one batch of lines in one transaction: leads, members above the list's end, notes on lines, and the totals so
+ * far, which it returns. Of several lines with one number, the first of the file counts, in whichever batch it was.
+ * `named` has the positions of the members that the list had before and that a line has named; it is added to.
+ *
+ * May be run again: it changes nothing but the database, and `named` once that is certain. Throws `import_in_progress`
+ * when another import has taken over.
  */
 export async function writeBatch(
   db: Database,
   fence: ImportFence,
-  before: ImportTotals,
+  before: ImportStanding,
   batch: readonly JudgedLine[],
+  named: Marks,
 ): Promise<ImportTotals> {
-  return await inBusiness(db, fence.business_id, async (tx) => {
+  const { totals, positions } = await inBusiness(db, fence.business_id, async (tx) => {
     await lockForImport(tx, fence);
-    const members = await writeLeads(tx, fence, batch);
-    const { added, notes } = sortLines(batch, members, fence);
-    if (added.length > 0) addMembers(tx, fence, fence.members_before + before.accepted, added);
-    if (notes.length > 0) addNotes(tx, fence, notes);
-    const rejected = notes.filter((note) => note.verdict === 'rejected').length;
-    const totals = {
-      lines: before.lines + batch.length,
-      accepted: before.accepted + added.length,
-      duplicates: before.duplicates + notes.length - rejected,
-      rejected: before.rejected + rejected,
-    };
-    tx.send(
-      `UPDATE carillon.list_imports SET lines = $3, accepted = $4, duplicates = $5, rejected = $6, touched_at = now()
-       WHERE business_id = $1 AND import_id = $2`,
-      [fence.business_id, fence.import_id, totals.lines, totals.accepted, totals.duplicates, totals.rejected],
-      1,
+    const known = await findKnown(tx, fence, batch);
+    const { firsts, notes } = sortLines(batch, known, fence, named);
+    const leads = await updateLeads(
+      tx,
+      firsts.map((line) => line.lead),
+      known,
     );
-    return totals;
+    const added: number[] = [];
+    const met: number[] = [];
+    for (const line of firsts) {
+      const position = known.get(line.lead.phone)?.position ?? null;
+      if (position === null) added.push(idOf(leads, line.lead));
+      else met.push(position);
+      const remark = leads.remarks.get(line.lead.phone);
+      if (position !== null) notes.push(note(line, 'duplicate', remark ?? 'already_in_list'));
+      else if (remark) notes.push(note(line, 'accepted', remark));
+    }
+    if (added.length > 0) addMembers(tx, fence, fence.members_before + before.totals.accepted, added);
+    if (notes.length > 0) addNotes(tx, fence, notes);
+    const after = addUp(before.totals, batch.length, added.length, leads.updated, notes);
+    tellStanding(tx, fence, { ...before, totals: after });
+    return { totals: after, positions: met };
   });
+  for (const position of positions) named.add(position);
+  return totals;
 }
 
-/** A number's lead, and where it stands in the list; null: not in it. */
-interface Member {
-  lead_id: number;
-  position: number | null;
-}
-
-/** Makes or completes the batch's leads, and tells which of them the list has. */
-async function writeLeads(tx: Tx, fence: ImportFence, batch: readonly JudgedLine[]): Promise<Map<string, Member>> {
-  const leads = new Map<string, NewLead>();
-  for (const line of batch) if ('lead' in line && !leads.has(line.lead.phone)) leads.set(line.lead.phone, line.lead);
-  if (leads.size === 0) return new Map();
-  // Two statements, sent together: one whose leads are there already returns nothing from the first. If it is chosen
-  // as a deadlock's victim, this must say so and not that what came after it was refused: then it is run again.
-  const [, rows] = await Promise.all([upsertLeads(tx, [...leads.values()]), findMembers(tx, fence, [...leads.keys()])]);
-  return new Map(rows.map((row) => [row.phone, row]));
-}
-
-/**
- * By one index look-up for each number and one for each lead, whatever the planner believes. It knows nothing yet of
- * tables that are being filled, and a plain join read the whole list for every single number: hence OFFSET 0, which
- * keeps it from joining in another way, and no list in the inner condition, so that only one index will do.
- */
-async function findMembers(tx: Tx, fence: ImportFence, phones: string[]): Promise<(Member & { phone: string })[]> {
-  return await tx.query(
-    `SELECT new.phone, lead.lead_id, member.position
-     FROM unnest($3::text[]) AS new (phone)
-     CROSS JOIN LATERAL (
-       SELECT lead_id FROM carillon.leads WHERE business_id = $1 AND phone = new.phone OFFSET 0) lead
-     LEFT JOIN LATERAL (
-       SELECT list_id, position FROM carillon.list_members
-       WHERE business_id = $1 AND lead_id = lead.lead_id OFFSET 0) member ON member.list_id = $2`,
-    [tx.business_id, fence.list_id, phones],
-  );
-}
-
-/**
- * In the order of their numbers, so that two imports lock leads that both have in the same order. What a lead has is
- * kept, what it lacks is filled in, and a row with nothing to fill is not written.
- */
-async function upsertLeads(tx: Tx, leads: readonly NewLead[]): Promise<void> {
-  await tx.query(
-    `WITH written AS (
-       INSERT INTO carillon.leads AS l (business_id, phone, name, external_id, time_zone, attributes)
-       SELECT $1, new.phone, new.name, new.external_id, new.time_zone, new.attributes::jsonb
-       FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
-         AS new (phone, name, external_id, time_zone, attributes)
-       ORDER BY new.phone
-       ON CONFLICT ON CONSTRAINT unique_lead_phone DO UPDATE SET
-         name = coalesce(l.name, excluded.name),
-         external_id = coalesce(l.external_id, excluded.external_id),
-         time_zone = coalesce(l.time_zone, excluded.time_zone),
-         attributes = excluded.attributes || l.attributes,
-         updated_at = now()
-       WHERE l.name IS NULL AND excluded.name IS NOT NULL
-          OR l.external_id IS NULL AND excluded.external_id IS NOT NULL
-          OR l.time_zone IS NULL AND excluded.time_zone IS NOT NULL
-          OR NOT l.attributes @> (excluded.attributes || l.attributes)
-       RETURNING 1)
-     SELECT count(*) FROM written`,
-    [
-      tx.business_id,
-      leads.map((lead) => lead.phone),
-      leads.map((lead) => lead.name),
-      leads.map((lead) => lead.external_id),
-      leads.map((lead) => lead.time_zone),
-      leads.map((lead) => JSON.stringify(lead.attributes)),
-    ],
-  );
+function idOf(leads: UpdatedLeads, lead: NewLead): number {
+  const lead_id = leads.lead_ids.get(lead.phone);
+  if (lead_id === undefined) throw new Error('a lead was written and is not there');
+  return lead_id;
 }
 
 interface Note {
   line: number;
-  verdict: 'rejected' | 'duplicate';
+  verdict: 'accepted' | 'rejected' | 'duplicate';
   reason: LineReason;
   original: string;
 }
 
-/** Which lines make new members, in the order of the file, and what is to be noted about the others. */
-function sortLines(batch: readonly JudgedLine[], members: ReadonlyMap<string, Member>, fence: ImportFence) {
-  const added = new Set<number>();
+function note(line: JudgedLine, verdict: Note['verdict'], reason: LineReason): Note {
+  return { line: line.line, verdict, reason, original: line.original };
+}
+
+type LeadLine = Extract<JudgedLine, { lead: NewLead }>;
+
+/** The lines that are the first of the file with their number, and notes on the others, in the order of the file. */
+function sortLines(
+  batch: readonly JudgedLine[],
+  known: ReadonlyMap<string, KnownLead>,
+  fence: ImportFence,
+  named: Marks,
+): { firsts: LeadLine[]; notes: Note[] } {
+  const firsts = new Map<string, LeadLine>();
   const notes: Note[] = [];
   for (const line of batch) {
-    const note = (verdict: Note['verdict'], reason: LineReason) =>
-      notes.push({ line: line.line, verdict, reason, original: line.original });
     if ('reason' in line) {
-      note('rejected', line.reason);
+      notes.push(note(line, 'rejected', line.reason));
       continue;
     }
-    const member = members.get(line.lead.phone);
-    if (!member) throw new Error('a lead was written and is not there');
-    if (member.position !== null && member.position <= fence.members_before) note('duplicate', 'already_in_list');
-    else if (member.position !== null || added.has(member.lead_id)) note('duplicate', 'repeated_in_file');
-    else added.add(member.lead_id);
+    const position = known.get(line.lead.phone)?.position ?? null;
+    const old = position !== null && position <= fence.members_before;
+    const repeated = firsts.has(line.lead.phone) || (position !== null && (!old || named.has(position)));
+    if (repeated) notes.push(note(line, 'duplicate', old ? 'already_in_list' : 'repeated_in_file'));
+    else firsts.set(line.lead.phone, line);
   }
-  return { added: [...added], notes };
+  return { firsts: [...firsts.values()], notes };
+}
+
+function addUp(
+  before: ImportTotals,
+  lines: number,
+  accepted: number,
+  updated: number,
+  notes: readonly Note[],
+): ImportTotals {
+  const reasons = { ...before.reasons };
+  for (const { reason } of notes) reasons[reason] = (reasons[reason] ?? 0) + 1;
+  const of = (verdict: Note['verdict']) => notes.filter((one) => one.verdict === verdict).length;
+  return {
+    lines: before.lines + lines,
+    accepted: before.accepted + accepted,
+    duplicates: before.duplicates + of('duplicate'),
+    rejected: before.rejected + of('rejected'),
+    updated: before.updated + updated,
+    reasons,
+  };
 }
 
 function addMembers(tx: Tx, fence: ImportFence, last_position: number, lead_ids: readonly number[]): void {
@@ -158,10 +136,10 @@ function addNotes(tx: Tx, fence: ImportFence, notes: readonly Note[]): void {
     [
       tx.business_id,
       fence.import_id,
-      notes.map((note) => note.line),
-      notes.map((note) => note.verdict),
-      notes.map((note) => note.reason),
-      notes.map((note) => note.original),
+      notes.map((one) => one.line),
+      notes.map((one) => one.verdict),
+      notes.map((one) => one.reason),
+      notes.map((one) => one.original),
     ],
     notes.length,
   );

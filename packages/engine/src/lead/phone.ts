@@ -9,29 +9,21 @@ import {
   parsePhoneNumberWithError,
   validatePhoneNumberLength,
 } from 'libphonenumber-js/min';
+import type { PhoneReason } from './reasons.ts';
 import { plain } from './text.ts';
 
-/** Why a text is no number that can be called: code and English text. */
-export const PHONE_REASONS = {
-  empty: 'there is no number',
-  letters: 'it has letters in it',
-  signs: 'it has signs in it that belong in no phone number',
-  scientific_notation: 'a spreadsheet has rounded the number; format the column as text and export it again',
-  several_numbers: 'there is more than one number; keep one',
-  extension: 'it has an extension, and an extension can not be dialled',
-  unknown_country: 'it begins with a country code that does not exist',
-  too_short: 'it has too few digits',
-  too_long: 'it has too many digits',
-  impossible: 'its country has no numbers of this length with this beginning',
-} as const;
-export type PhoneReason = keyof typeof PHONE_REASONS;
-
-export type PhoneResult = { ok: true /** E.164 */; phone: string } | { ok: false; reason: PhoneReason };
+/** `extension`: digits to press once the call is answered; nobody does that by itself. */
+export type PhoneResult =
+  | { ok: true /** E.164 */; phone: string; extension?: string }
+  | { ok: false; reason: PhoneReason };
 
 const TEXT_CHARS_MAX = 64;
 const SCIENTIFIC = /^[+-]?\d+([.,]\d+)?e[+-]?\d+$/i;
-/** A number is left in front of these: dialling it would reach a switchboard, and without them somebody else. */
-const EXTENSION = /\d[\s;,]*(ext(ension)?\.?|x|#|שלוחה|доб\.?)\s*[=:.]?\s*\d{1,7}$/i;
+/** What follows the number of a switchboard. */
+const EXTENSION = /(?<=\d)[\s;,()-]*(?:ext(?:ension)?\.?|x|#|שלוחה|שלוח'|доб\.?)\s*[=:.]?\s*(?<digits>\d{1,7})\s*\)?$/i;
+/** What a spreadsheet makes of `05-1234` or `1/2`. Years of our time only: a number may look alike. */
+const DATE =
+  /^((19|20)\d{2}[-/.](0?[1-9]|1[0-2])[-/.](0?[1-9]|[12]\d|3[01])|(0?[1-9]|[12]\d|3[01])[-/.](0?[1-9]|[12]\d|3[01])[-/.](19|20)\d{2})([ T].*)?$/;
 const PUNCTUATION = /[\s().\-\u2010-\u2015\u2212\u05BE~_/\\'"`\u05F3\u05F4]/g;
 const E164 = /^\+[1-9]\d{6,14}$/;
 
@@ -39,14 +31,21 @@ const E164 = /^\+[1-9]\d{6,14}$/;
  * Reads a phone number as people and spreadsheets write it, to E.164. `country` is where numbers without a country
  * code belong. Understood: any punctuation, 00 and + in front, a zero in brackets after the country code, the leading
  * zero that a spreadsheet dropped, Arabic-Indic digits, `="052…"`, `'052…`, `tel:`, a float's `.0`, invisible
- * direction marks. An extension is refused and not dropped.
+ * direction marks. An extension is told apart and given beside the number.
  */
 export function readPhone(text: string, country: CountryCode): PhoneResult {
   const written = unwrap(plain(text));
   if (written === '') return refuse('empty');
   if (SCIENTIFIC.test(written)) return refuse('scientific_notation');
+  if (DATE.test(written)) return refuse('date');
+  const extension = EXTENSION.exec(written);
+  if (!extension) return readBare(written, country);
+  const number = readBare(written.slice(0, extension.index), country);
+  return number.ok ? { ...number, extension: extension.groups?.digits ?? '' } : number;
+}
+
+function readBare(written: string, country: CountryCode): PhoneResult {
   if (holdsSeveral(written)) return refuse('several_numbers');
-  if (EXTENSION.test(written)) return refuse('extension');
   if (/\p{L}/u.test(written)) return refuse('letters');
   const digits = written.replace(PUNCTUATION, '').replace(/^00/, '+');
   if (digits === '' || digits === '+') return refuse('empty');
@@ -64,7 +63,7 @@ function unwrap(text: string): string {
     .trim();
 }
 
-function toAsciiDigits(text: string): string {
+export function toAsciiDigits(text: string): string {
   return text.replace(/[\u0660-\u0669\u06F0-\u06F9]/g, (digit) => String(digit.charCodeAt(0) & 0xf));
 }
 

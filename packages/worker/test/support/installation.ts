@@ -108,12 +108,12 @@ export async function createInstallation(options: { limits?: Partial<Limits>; be
         secret,
         actor,
       );
-      const list = await createList(db, business_id, { name: 'A list' });
+      const list = await createList(db, business_id, { name: 'A list' }, actor);
       const csv = [
         'phone',
         ...Array.from({ length: wanted.leads }, (_, i) => `+97252${3_000_000 + business_id * 20_000 + i}`),
       ];
-      await importLeads(db, business_id, ListId.parse(list.list_id), chunks(csv.join('\n')), { country: 'IL' });
+      await importLeads(db, business_id, ListId.parse(list.list_id), chunks(csv.join('\n')), { actor, country: 'IL' });
       return { business_id, list_id: ListId.parse(list.list_id), account };
     },
     async run(
