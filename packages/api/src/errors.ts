@@ -1,11 +1,11 @@
-import { CarillonError, type ErrorCode, ERRORS, errorSentence } from '@carillon/contract';
+import { CarillonError, type ErrorCode, ERRORS, errorSentence, inHebrew } from '@carillon/contract';
 import { sqlState } from '@carillon/engine';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import type { ApiContext } from './context.ts';
-import { chooseLanguage } from './language.ts';
+import { languageOf } from './language.ts';
 import { describeError } from './logging.ts';
 import { logSecurity } from './security.ts';
+import { InvalidInput } from './validation.ts';
 
 /** One shape for everything that goes wrong, and nothing in it that stands not in the table of errors. */
 export function answerErrors(app: FastifyInstance, context: ApiContext): void {
@@ -24,7 +24,7 @@ export function answerErrors(app: FastifyInstance, context: ApiContext): void {
 }
 
 function sendError(request: FastifyRequest, reply: FastifyReply, { code, details }: CarillonError): void {
-  const language = chooseLanguage(request.headers['accept-language'], request.principal?.language);
+  const language = languageOf(request);
   reply
     .code(ERRORS[code].http)
     .type('application/json; charset=utf-8')
@@ -40,7 +40,7 @@ function sendError(request: FastifyRequest, reply: FastifyReply, { code, details
 /** What a thrown thing is in the table of errors; null for a fault of ours. */
 function readError(error: unknown, request: FastifyRequest): CarillonError | null {
   if (error instanceof CarillonError) return error;
-  if (hasZodFastifySchemaValidationErrors(error)) return readInvalid(error, request);
+  if (error instanceof InvalidInput) return readInvalid(error, request);
   if (!(error instanceof Error && 'statusCode' in error))
     return isDatabaseOutOfReach(error) ? new CarillonError('database_unavailable', {}, { cause: error }) : null;
   const { statusCode } = error;
@@ -61,6 +61,7 @@ const NOT_FOUND: Record<string, ErrorCode> = {
   run_id: 'run_not_found',
   job_id: 'job_not_found',
   list_id: 'list_not_found',
+  lead_id: 'lead_not_found',
   import_id: 'import_not_found',
   carrier_account_id: 'carrier_account_not_found',
   key_id: 'key_not_found',
@@ -68,14 +69,12 @@ const NOT_FOUND: Record<string, ErrorCode> = {
 };
 const ISSUES_SHOWN = 5;
 
-function readInvalid(
-  error: { validation: { instancePath: string; message?: string }[]; validationContext?: string },
-  request: FastifyRequest,
-): CarillonError {
-  const place = error.validationContext ?? 'body';
-  const issues = error.validation.slice(0, ISSUES_SHOWN).map(({ instancePath, message }) => ({
-    path: instancePath.split('/').filter(Boolean),
-    message: message ?? 'is not valid',
+function readInvalid({ issues: all, validationContext: place = 'body' }: InvalidInput, request: FastifyRequest) {
+  const language = languageOf(request);
+  const issues = all.slice(0, ISSUES_SHOWN).map(({ path, en, he }) => ({
+    path,
+    // Where the library has left our own words as they are, they have their Hebrew here.
+    message: language === 'he' ? inHebrew('problem', he) : en,
   }));
   if (place === 'params') return new CarillonError(NOT_FOUND[issues[0]?.path[0] ?? ''] ?? 'route_not_found');
   if (place === 'body' && (request.body === undefined || request.body === null))

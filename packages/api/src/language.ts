@@ -1,4 +1,10 @@
 import type { Language } from '@carillon/contract';
+import type { FastifyRequest } from 'fastify';
+
+/** The language in which a request is answered, as far as answers speak one. */
+export function languageOf(request: FastifyRequest): Language {
+  return chooseLanguage(request.headers['accept-language'], request.principal?.language);
+}
 
 /**
  * The language of an error's sentence: the best of Accept-Language that we speak, else the business's, else English.

@@ -1,6 +1,7 @@
 export * from './ids.ts';
 export * from './states.ts';
 export * from './errors.ts';
+export * from './hebrew.ts';
 export * from './api.ts';
 export * from './administration.ts';
 export * from './carrier-port.ts';
