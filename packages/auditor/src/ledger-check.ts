@@ -222,3 +222,5 @@ function createLiveJudge({ lanes, snapshot }: LedgerScope) {
     },
   };
 }
+
+export const LEDGER_STATEMENTS = { KNOWN };

@@ -1,3 +1,4 @@
+import type { JobStatus } from '@carillon/contract';
 import type { JobRecord, RunEvent, RunRow } from '../rows.ts';
 import type { AuditLimits, Invariant, Violation } from '../types.ts';
 
@@ -19,6 +20,8 @@ export interface AuditedRun {
 export interface Doubt {
   violation: Violation;
   before_us: number;
+  /** For a job without attempts: the state in which it may have been adopted, with calls that an older system made. */
+  unless_adopted?: { run_id: number; seq: number; status: JobStatus };
 }
 
 export function jobViolation(

@@ -138,5 +138,6 @@ export function* unexplainedStates(audited: AuditedRun, job: JobRecord): Generat
         { status, attempts: tries.length, calls: ended, last_outcome: last },
       ),
       before_us: audited.now_us,
+      ...(tries.length === 0 && { unless_adopted: { run_id: audited.run.run_id, seq: job.seq, status } }),
     };
 }

@@ -39,16 +39,20 @@ interface Interval {
   from_us: number;
   /** Null: it holds it still. */
   to_us: number | null;
+  /** The carrier made a call of it. */
+  called: boolean;
 }
 
 const INTERVALS = `
   DECLARE intervals NO SCROLL CURSOR FOR
   SELECT carrier_account_id, run_id, seq, attempt_no, revision,
-    CASE WHEN revision = 0 THEN intent_us ELSE coalesce(placed_us, ended_us) END AS from_us, ended_us AS to_us
+    CASE WHEN revision = 0 THEN intent_us ELSE coalesce(placed_us, ended_us) END AS from_us, ended_us AS to_us,
+    call_id IS NOT NULL AS called
   FROM carillon.attempts WHERE business_id = $1 AND ($2::bigint[] IS NULL OR run_id = ANY ($2))
   UNION ALL
   SELECT carrier_account_id, run_id, seq, attempt_no, revision,
-    CASE WHEN revision = 0 THEN intent_us ELSE coalesce(placed_us, intent_us) END, NULL
+    CASE WHEN revision = 0 THEN intent_us ELSE coalesce(placed_us, intent_us) END, NULL,
+    call_id IS NOT NULL
   FROM carillon.open_attempts WHERE business_id = $1 AND ($2::bigint[] IS NULL OR run_id = ANY ($2))
   ORDER BY carrier_account_id, from_us, run_id, seq`;
 const FETCH = 'FETCH 5000 FROM intervals';
@@ -106,10 +110,16 @@ export interface Judged {
 }
 
 /**
- * How much later than a claim read the clock it may have counted the lines, at most: a transaction that idles longer
- * is ended by the server. Calls of *other* runs that ended in between were rightly counted as over.
+ * Until when a claim may have counted the lines after it had read the clock. A call of its own run can't have ended in
+ * between, for both need the run's lock; a call of another run may, and was rightly counted as over. The next claim
+ * waits for the lane, so it came later. And a claim by which somebody was called was through before its dial deadline,
+ * any other one before the server ended its idle transaction, which it does below the lease's time.
  */
-const COUNTED_LATER_US = 20_000_000;
+function countedBy({ at_us, attempts }: Claim, next_us: number, limits: AuditLimits): number {
+  const called = attempts.some((attempt) => attempt.called);
+  const longest_ms = called ? limits.dial_deadline_ms : limits.lease_ttl_ms;
+  return Math.min(next_us, at_us + longest_ms * 1_000);
+}
 
 /**
  * Invariant 5: whenever attempts were committed, the lane and the run had lines for them, unknown calls included until
@@ -160,11 +170,13 @@ function createLaneJudge(business_id: number, lane: Lane, judged: Judged) {
     if (mine?.size === 0) ofRun.delete(run_id);
     if (judged.isBlurred(at_us)) pace.reset();
     else {
-      const counted_us = Math.min(next_us, at_us + COUNTED_LATER_US);
-      const live = onLane.after(counted_us) + attempts.length;
+      const counted_us = countedBy(pending, next_us, judged.limits);
+      const own = mine?.after(at_us) ?? 0;
+      const of_others = onLane.after(counted_us) - (mine?.after(counted_us) ?? 0);
+      const live = own + of_others + attempts.length;
       if (live > lane.concurrency_limit)
         yield exceeded(pending, `the lane of carrier account ${lane.carrier_account_id}`, live, lane.concurrency_limit);
-      const live_in_run = (mine?.after(at_us) ?? 0) + attempts.length;
+      const live_in_run = own + attempts.length;
       const limit = judged.concurrency.get(run_id);
       if (limit !== undefined && live_in_run > limit) yield exceeded(pending, `run ${run_id}`, live_in_run, limit);
       for (const attempt of attempts) yield* pace.take(attempt);

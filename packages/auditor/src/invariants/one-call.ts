@@ -115,8 +115,28 @@ const RESOLVED = `
   WHERE business_id = $1 AND subject_type = 'job' AND subject_id = ANY ($2) AND action = 'job.resolved'
   GROUP BY subject_id`;
 
-/** Of the doubts those that no person's decision on record explains. */
-export async function withoutDecision(snapshot: Snapshot, doubts: readonly Doubt[]): Promise<Violation[]> {
+const ADOPTED = `
+  SELECT run_id, seq, status FROM carillon.adopted_jobs
+  WHERE business_id = $1 AND run_id = ANY ($2) AND seq = ANY ($3)`;
+
+/** Of the doubts those that are not about a job that was adopted as it is. */
+async function notAdopted(snapshot: Snapshot, doubts: readonly Doubt[]): Promise<readonly Doubt[]> {
+  const jobs = doubts.flatMap(({ unless_adopted }) => unless_adopted ?? []);
+  if (jobs.length === 0) return doubts;
+  const rows = await snapshot.query<{ run_id: number; seq: number; status: string }>(ADOPTED, [
+    snapshot.business_id,
+    [...new Set(jobs.map(({ run_id }) => run_id))],
+    jobs.map(({ seq }) => seq),
+  ]);
+  const adopted = new Set(rows.map(({ run_id, seq, status }) => `${run_id}-${seq} ${status}`));
+  return doubts.filter(
+    ({ unless_adopted: job }) => !job || !adopted.has(`${job.run_id}-${job.seq} ${job.status}`),
+  );
+}
+
+/** Of the doubts those that neither a person's decision on record nor an adoption explains. */
+export async function withoutDecision(snapshot: Snapshot, all: readonly Doubt[]): Promise<Violation[]> {
+  const doubts = await notAdopted(snapshot, all);
   if (doubts.length === 0) return [];
   const jobs = [...new Set(doubts.map(({ violation }) => violation.job_id))];
   const rows = await snapshot.query<{ subject_id: string; first_us: number }>(RESOLVED, [snapshot.business_id, jobs]);
@@ -169,4 +189,4 @@ export async function* numbersTwice(snapshot: Snapshot): AsyncGenerator<Violatio
     };
 }
 
-export const ONE_CALL_STATEMENTS = { RESOLVED, TWICE_IN_A_RUN, SAME_NUMBER };
+export const ONE_CALL_STATEMENTS = { RESOLVED, ADOPTED, TWICE_IN_A_RUN, SAME_NUMBER };

@@ -98,9 +98,9 @@ function* leftLying(
     yield runViolation(6, audited, `is ${run.status}, workers live, and ${what}`, { lock_us: run.lock_us });
     return;
   }
-  const idle = lane !== undefined && lane.open === 0 && lane.halted_reason === null;
+  const idle = run.lock_us !== null && lane?.open === 0 && lane.halted_reason === null;
   const due = queued > 0 ? run.updated_us : Math.max(first_due_us ?? Infinity, run.updated_us);
-  if (idle && left(lane.tat_us) && left(due))
+  if (idle && left(lane?.tat_us ?? 0) && left(due))
     yield runViolation(6, audited, 'has leads to call and free lines, and calls nobody', {
       queued,
       first_due_us,
