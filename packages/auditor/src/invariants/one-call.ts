@@ -129,9 +129,7 @@ async function notAdopted(snapshot: Snapshot, doubts: readonly Doubt[]): Promise
     jobs.map(({ seq }) => seq),
   ]);
   const adopted = new Set(rows.map(({ run_id, seq, status }) => `${run_id}-${seq} ${status}`));
-  return doubts.filter(
-    ({ unless_adopted: job }) => !job || !adopted.has(`${job.run_id}-${job.seq} ${job.status}`),
-  );
+  return doubts.filter(({ unless_adopted: job }) => !job || !adopted.has(`${job.run_id}-${job.seq} ${job.status}`));
 }
 
 /** Of the doubts those that neither a person's decision on record nor an adoption explains. */
