@@ -116,6 +116,45 @@ async function startToTheEnd(
   return { code, verdict: Verdict.parse(JSON.parse(object)) };
 }
 
+/** Moments of a start-up, each known by something that can be seen. */
+const MOMENTS: Record<string, (running: Running) => unknown> = {
+  'the cluster is being made': (running) => running.stdout().includes('Creating the embedded database'),
+  'the database comes up': () => postmaster(),
+  'the simulated carrier comes up': (running) =>
+    programsBelow(running.pid).some((args) => args.includes('carrier-sim')),
+  'everything is up': (running) => running.stdout().includes('Carillon is running'),
+};
+
+/** The command lines of what a process has started. */
+function programsBelow(pid: number): string[] {
+  const table = execFileSync('ps', ['-ww', '-eo', 'ppid=,args='], { encoding: 'utf8' });
+  return table.split('\n').filter((line) => Number(line.trim().split(/\s+/)[0]) === pid);
+}
+
+describe('Ctrl-C in the middle of the start-up', () => {
+  it.each(Object.entries(MOMENTS))(
+    'when %s is a clean stop',
+    async (what, moment) => {
+      const file = await leadsFile(['052-300-1000,Somebody']);
+      const running = start(file, '--port', '0');
+      await until(() => moment(running), { deadline_ms: 60_000, every_ms: 5, what });
+      running.signal('SIGINT');
+      expect(await running.ended, running.stderr()).toBe(0);
+      expect(running.stderr()).toBe('');
+      expect(running.stdout()).toContain('Stopped.');
+      expect(treeOf(await postmaster())).toEqual([]);
+      expect(programsAt(data)).toEqual([]);
+    },
+    90_000,
+  );
+});
+
+/** What still runs on a data directory. */
+function programsAt(directory: string): string[] {
+  const table = execFileSync('ps', ['-ww', '-eo', 'args='], { encoding: 'utf8' });
+  return table.split('\n').filter((line) => line.includes(directory));
+}
+
 describe('carillon start', () => {
   it('with --exit --json accounts for every line, every lead and every call', async () => {
     const people = Array.from({ length: 40 }, (_, i) => `052-300-${String(1000 + i)},Person ${i}`);

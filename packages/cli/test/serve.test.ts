@@ -249,4 +249,16 @@ describe('carrier-sim', () => {
     const refused = await carillon(['carrier-sim', '--port', '0', '--ledger', dir]);
     expect(refused).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('[ledger_unusable]') });
   });
+
+  it('has its ledger for itself, and gives it up when it ends, however that is', async () => {
+    const args = ['carrier-sim', '--port', '0', '--ledger', path.join(dir, 'held.ndjson')];
+    const first = await serve(args, URL_SAID);
+    const second = await carillon(args);
+    expect(second).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('[ledger_in_use]') });
+    first.child.kill('SIGKILL');
+    await first.ended;
+    const third = await serve(args, URL_SAID);
+    third.child.kill('SIGTERM');
+    expect((await third.ended).code).toBe(0);
+  });
 });

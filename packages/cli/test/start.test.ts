@@ -10,6 +10,7 @@ import { createTestDatabase } from '../../../test/support/database.ts';
 import { until } from '../../../test/support/wait.ts';
 import type { Verdict } from '../src/demo/verdict.ts';
 import { connectEmbedded } from '../src/embedded/embedded.ts';
+import { tryLock } from '../src/embedded/locks.ts';
 import { type Running, start } from './support/cli.ts';
 
 /** Short times: what a kill leaves open is settled in seconds. */
@@ -177,6 +178,48 @@ describe('start', () => {
       const ended = await running.ended;
       expect(ended.stderr).toContain(said);
       expect([ended.code, ended.json()], ended.stderr).toEqual([0, verdict(60, run_id)]);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'goes on with its calls when another program has taken the simulated carrier’s port',
+    async () => {
+      const file = await listOf(80, '57');
+      const stopped = run(file);
+      const run_id = await progressOf(stopped, 20);
+      const url = new URL(/Carrier +(http:\S+)/.exec(stopped.said())?.[1] ?? '');
+      stopped.child.kill('SIGINT');
+      await stopped.ended;
+      let asked = 0;
+      const other = net.createServer((socket) => {
+        asked += 1;
+        socket.on('error', () => {}).end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}');
+      });
+      onTestFinished(() => void other.close());
+      other.listen(Number(url.port), '127.0.0.1');
+      await until(() => other.listening, { deadline_ms: 5_000 });
+
+      const rest = await run(file, '--exit', '--json').ended;
+      expect(rest.stderr).toMatch(
+        new RegExp(`Port ${url.port} is in use by another program: the simulated carrier takes`),
+      );
+      expect([rest.code, rest.json()], rest.stderr).toEqual([0, verdict(80, run_id)]);
+      expect(asked).toBe(0);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'does not open a ledger that an earlier simulated carrier still has',
+    async () => {
+      const file = await listOf(3, '56');
+      const held = tryLock(data, 'carrier-ledger.ndjson', 'exclusive');
+      onTestFinished(() => held?.release());
+      expect(held).toBeDefined();
+      const refused = await run(file, '--exit', '--json').ended;
+      expect(refused).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('[simulator_still_runs]') });
+      expect(existsSync(path.join(data, 'postgres/postmaster.pid'))).toBe(false);
     },
     TIMEOUT_MS,
   );

@@ -12,6 +12,7 @@ export const AUDIT_ACTIONS = {
   'system_key.created': 'change',
   'system_key.revoked': 'change',
   'carrier_account.created': 'change',
+  'carrier_account.moved': 'change',
   'lane.halted': 'change',
   'lane.resumed': 'change',
   'list.created': 'change',

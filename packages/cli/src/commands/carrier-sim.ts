@@ -1,6 +1,9 @@
+import { statSync } from 'node:fs';
+import path from 'node:path';
 import { startCarrierSim } from '@carillon/carrier-sim';
 import { systemClock } from '@carillon/engine';
 import type { CommandContext } from '../context.ts';
+import { type FileLock, tryLock } from '../embedded/locks.ts';
 import { CliError, messageOf } from '../errors.ts';
 import { listenError } from '../installation.ts';
 import { aborted, listenForStop } from '../signals.ts';
@@ -21,6 +24,7 @@ export async function carrierSimCommand(
 ): Promise<void> {
   const { port = SIM_PORT } = options;
   const stop = process.connected ? untilParentIsGone() : untilSignal();
+  const lock = options.ledger ? holdLedger(options.ledger) : undefined;
   const sim = await startCarrierSim({ port, host: HOST, ledgerFile: options.ledger, seed: options.seed }).catch(
     (error: unknown) => {
       const listening = listenError(error, HOST, port, 'choose another with --port');
@@ -34,6 +38,24 @@ export async function carrierSimCommand(
   process.send?.({ url: sim.url, port: sim.port } satisfies SimReady);
   await stop();
   await sim.close();
+  lock?.release();
+}
+
+/**
+ * Until this process ends, however that ends: two simulators that write to one ledger would be two carriers, each of
+ * which knows half of the calls.
+ */
+function holdLedger(ledger: string): FileLock | undefined {
+  const file = path.resolve(ledger);
+  // What else is wrong with it is said by whoever opens it.
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) return undefined;
+  try {
+    const lock = tryLock(path.dirname(file), path.basename(file), 'exclusive');
+    if (lock) return lock;
+  } catch (error) {
+    throw new CliError('ledger_unusable', `The ledger ${ledger} can't be used: ${messageOf(error)}`, { cause: error });
+  }
+  throw new CliError('ledger_in_use', `Another simulated carrier writes to ${ledger}; stop that one first`);
 }
 
 function untilSignal(): () => Promise<void> {

@@ -17,7 +17,7 @@ import {
 } from '../demo/campaign.ts';
 import { keepDatabase } from '../demo/keep-database.ts';
 import { readLedger } from '../demo/ledger.ts';
-import { chooseSimulatorPort, type Simulator, startSimulator } from '../demo/simulator.ts';
+import { type Simulator, startSimulator } from '../demo/simulator.ts';
 import { demoFiles } from '../demo/state.ts';
 import { judge, type Verdict } from '../demo/verdict.ts';
 import { startEmbedded } from '../embedded/embedded.ts';
@@ -164,10 +164,11 @@ async function startServices(
     return await startApi({ ...shared, public_url, api_limits, host, port });
   });
   cleanup.defer(() => api.close());
-  const port = demo.state.simulator_port ?? (await chooseSimulatorPort());
-  const simulator = await startSimulator(port, files.ledger, output);
+  stop.throwIfAborted();
+  const simulator = await startSimulator(demo.state.simulator_port, files.ledger, output, stop);
   cleanup.defer(() => simulator.stop());
-  await demo.save({ api_port: api.port, simulator_port: port });
+  stop.throwIfAborted();
+  await demo.save({ api_port: api.port, simulator_port: simulator.port });
   await ensureAccount(db, demo, simulator.url, secret);
   const worker = startWorker({ ...shared, public_url: config.public_url ?? api.url, clock: systemClock });
   cleanup.defer(() => worker.stop());

@@ -90,6 +90,8 @@ async function initdb(cluster: Cluster, args: readonly string[]): Promise<void> 
     cwd: '/',
     env: ENVIRONMENT,
     stdio: ['ignore', 'ignore', 'pipe'],
+    // Not in the terminal's group: a Ctrl-C is ours to answer, once the cluster is whole.
+    detached: true,
   });
   let said = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => (said = (said + chunk).slice(-4_000)));

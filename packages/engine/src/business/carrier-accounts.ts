@@ -66,7 +66,10 @@ export async function createCarrierAccount(
  * A call whose answer was lost is looked for in its carrier account's list by its two numbers. Were one account at the
  * carrier entered twice with the same number, an attempt of the one could be taken for a call of the other.
  */
-async function refuseTakenNumbers(tx: Tx, input: CreateCarrierAccount): Promise<void> {
+async function refuseTakenNumbers(
+  tx: Tx,
+  input: Pick<CreateCarrierAccount, 'base_url' | 'account_sid' | 'from_numbers'>,
+): Promise<void> {
   // Of two that are created at once, the second reads after the first has committed.
   await tx.query('SELECT 1 FROM carillon.businesses WHERE business_id = $1 FOR NO KEY UPDATE', [tx.business_id]);
   const [other] = await tx.query<{ carrier_account_id: number; from_numbers: string[] }>(
@@ -77,6 +80,41 @@ async function refuseTakenNumbers(tx: Tx, input: CreateCarrierAccount): Promise<
   if (!other) return;
   const from_number = input.from_numbers.find((number) => other.from_numbers.includes(number));
   throw new CarillonError('from_number_taken', { from_number, carrier_account_id: other.carrier_account_id });
+}
+
+/**
+ * The same carrier, at another address, with the same calls: what is under way is asked about there from now on. Throws
+ * `carrier_account_not_found` and `from_number_taken`.
+ */
+export async function moveCarrierAccount(
+  db: Database,
+  business_id: BusinessId,
+  carrier_account_id: CarrierAccountId,
+  new_url: string,
+  actor: Actor,
+): Promise<void> {
+  const base_url = new_url.replace(/\/+$/, '');
+  await inBusiness(db, business_id, async (tx) => {
+    const [was] = await tx.query<{ base_url: string; account_sid: string; from_numbers: string[] }>(
+      `SELECT base_url, account_sid, from_numbers FROM carillon.carrier_accounts
+       WHERE business_id = $1 AND carrier_account_id = $2 FOR NO KEY UPDATE`,
+      [business_id, carrier_account_id],
+    );
+    if (!was) throw new CarillonError('carrier_account_not_found');
+    if (was.base_url === base_url) return;
+    await refuseTakenNumbers(tx, { ...was, base_url });
+    tx.send(
+      'UPDATE carillon.carrier_accounts SET base_url = $3 WHERE business_id = $1 AND carrier_account_id = $2',
+      [business_id, carrier_account_id, base_url],
+      1,
+    );
+    trail(tx, actor, {
+      action: 'carrier_account.moved',
+      subject: { type: 'carrier_account', id: carrier_account_id },
+      before: { base_url: was.base_url },
+      after: { base_url },
+    });
+  });
 }
 
 /** The business's carrier accounts with their lanes, oldest first, without their secrets. */
