@@ -32,6 +32,8 @@ export interface ApiLimits {
    */
   security_gather_ms: number;
   security_strangers_gather_ms: number;
+  /** Different ones that wait to be written, of all businesses together; above it they stand in the log alone. */
+  security_waiting_events: number;
   /** A connection on which nothing moves in either direction is closed. */
   connection_idle_ms: number;
   /** From a request's first byte to its last. */
@@ -57,6 +59,7 @@ export const defaultApiLimits: ApiLimits = {
   stream_max_ms: 600_000,
   security_gather_ms: 2_000,
   security_strangers_gather_ms: 10_000,
+  security_waiting_events: 5_000,
   connection_idle_ms: 300_000,
   request_ms: 3_600_000,
   close_wait_ms: 5_000,

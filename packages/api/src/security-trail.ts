@@ -12,15 +12,13 @@ export interface SecurityTrail {
 
 /** Different events of one business, or of all strangers, in one writing; what is above it is one row for each action. */
 const DIFFERENT_EVENTS = 20;
-/** Of all businesses together. Above it events are lost to the trail, and stand in the log alone. */
-const EVENTS_WAITING = 5_000;
 
 type Group = Map<string, SecurityNote>;
 
 /** `onLost` hears how many events could not be written, and why. */
 export function createSecurityTrail(
   db: Database,
-  limits: Pick<ApiLimits, 'security_gather_ms' | 'security_strangers_gather_ms'>,
+  limits: Pick<ApiLimits, 'security_gather_ms' | 'security_strangers_gather_ms' | 'security_waiting_events'>,
   onLost: (events: number, error: unknown) => void,
 ): SecurityTrail {
   const groups = new Map<BusinessId | null, Group>();
@@ -59,7 +57,8 @@ export function createSecurityTrail(
 
   return {
     note(business_id, event) {
-      if (waiting >= EVENTS_WAITING) return onLost(1, new Error('too many security events wait to be written'));
+      if (waiting >= limits.security_waiting_events)
+        return onLost(1, new Error('too many security events wait to be written'));
       const group = groupOf(business_id);
       const { request_id: _, ...who } = event.actor;
       const alike = JSON.stringify([event.action, who, event.subject, event.after]);

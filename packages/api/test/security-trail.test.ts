@@ -227,13 +227,21 @@ describe('a flood of refusals', () => {
   });
 
   it('waits in bounded memory: what is above it is lost to the trail, and counted', async () => {
-    const lost: unknown[] = [];
-    const trail = createSecurityTrail(fixture.db, PATIENT, (events, error) => lost.push([events, String(error)]));
-    const event = { action: 'access.forbidden' as const, actor, after: {} };
-    for (let business_id = 1; business_id <= 5_010; business_id++)
-      trail.note((1_000_000 + business_id) as never, event);
-    expect(lost).toHaveLength(10);
-    expect(lost[0]).toEqual([1, expect.stringContaining('too many')]);
+    const lost: [number, string][] = [];
+    const limits = { ...PATIENT, security_waiting_events: 10 };
+    const trail = createSecurityTrail(fixture.db, limits, (events, error) => lost.push([events, String(error)]));
+    const note = (n: number) =>
+      trail.note(caller.business_id, { action: 'access.forbidden', actor, after: { route: `/bounded/${n}` } });
+    const written = async () =>
+      (await ofBusiness(caller.business_id)).filter(({ after }) => String(after.route).startsWith('/bounded/')).length;
+    for (let n = 0; n < 13; n++) note(n);
+    expect(lost).toEqual(Array.from({ length: 3 }, () => [1, expect.stringContaining('too many')]));
+    await trail.close();
+    expect(await written()).toBe(10);
+    for (let n = 0; n < 10; n++) note(n);
+    await trail.close();
+    expect(await written()).toBe(20);
+    expect(lost).toHaveLength(3);
   });
 });
 

@@ -79,4 +79,59 @@ describe('a lane that was refused', () => {
     );
     expect((await getRun(fixture.db, tenant.business_id, run_id)).waiting_reason).toContain('20429');
   });
+
+  it('has in the trail each time that it is halted and that it is trusted again, and not each refusal between', async () => {
+    const { tenant, mine, attempt } = await probe();
+    await record(fixture, attempt, { kind: 'rejected', code: '20003', class: 'lane' });
+    await fixture.rows('UPDATE carillon.lanes SET halted_until_us = 1 WHERE business_id = $1', [tenant.business_id]);
+    const [second] = (await claimOnce(fixture, mine)).attempts;
+    if (!second) throw new Error('nothing was claimed');
+    await record(fixture, second, { kind: 'accepted', call_id: 'C1' });
+    await record(fixture, second, live('C1', 'ringing'));
+    const [third, fourth] = await claimAll(fixture, mine, 2);
+    expect(fourth).toBeUndefined();
+    if (!third) throw new Error('nothing was claimed');
+    await record(fixture, third, { kind: 'accepted', call_id: 'C2' });
+
+    const events = await fixture.rows(
+      `SELECT action, actor, subject_id, before, after FROM carillon.audit_events
+       WHERE business_id = $1 AND subject_type = 'carrier_account' ORDER BY event_id`,
+      [tenant.business_id],
+    );
+    const lane = { actor: 'test', subject_id: String(tenant.carrier_account_id) };
+    const halted_until = expect.stringMatching(/^\d{4}-\d\d-\d\dT/);
+    expect(events).toEqual([
+      {
+        ...lane,
+        action: 'lane.halted',
+        before: { halted_reason: null },
+        after: { halted_reason: '20429', halted_until },
+      },
+      {
+        ...lane,
+        action: 'lane.halted',
+        before: { halted_reason: null },
+        after: { halted_reason: '20003', halted_until },
+      },
+      {
+        ...lane,
+        action: 'lane.resumed',
+        before: { halted_reason: '20003', refusals_in_a_row: 2 },
+        after: { halted_reason: null, refusals_in_a_row: 0 },
+      },
+    ]);
+  });
+
+  it('that is refused again while it is halted is halted for longer, which is no new event', async () => {
+    const tenant = await createTenant(fixture, { leads: 3, lines: 3 });
+    const run_id = await startRun(fixture, tenant);
+    for (const attempt of await claimAll(fixture, await lease(fixture, tenant, run_id), 3))
+      await record(fixture, attempt, { kind: 'rejected', code: '20429', class: 'again' });
+    expect(await laneOf(tenant)).toMatchObject({ refusals_in_a_row: 3, halted_reason: '20429' });
+    const events = await fixture.rows(
+      `SELECT FROM carillon.audit_events WHERE business_id = $1 AND action = 'lane.halted'`,
+      [tenant.business_id],
+    );
+    expect(events).toHaveLength(1);
+  });
 });

@@ -93,11 +93,14 @@ export async function recordLate(
   const stopped = effectiveJobStatus(run.status, job.status) === 'cancelled';
   if (live && (superseded || stopped || run.ended_at !== null)) {
     // The end of a call under review settles it; until then the run that ended stays ended.
-    if (job.status === 'needs_review' && !superseded) return 'nothing';
+    if (job.status === 'needs_review' && !superseded && !hangsUp(run)) return 'nothing';
     wantGone(tx, account, call.call_id, superseded ? 'superseded' : 'the run was stopped');
     return 'unwanted';
   }
-  const attempt = reopened(before, key, job, call, now_us, limits);
+  const attempt = {
+    ...reopened(before, key, job, call, now_us, limits),
+    hang_up: hangsUp(run) ? ('run' as const) : null,
+  };
   if (superseded || stopped || run.ended_at !== null) {
     await reviseClosed(tx, run, job, { attempt, call, actor, superseded }, limits, now_us);
     return 'applied';
@@ -108,6 +111,9 @@ export async function recordLate(
   if (verdict.kind === 'closed') await closeAttempts(tx, counted, [{ ...verdict, actor }], now_us, limits);
   return 'applied';
 }
+
+/** Its last pause or stop wanted live calls hung up: also those that only show up now. */
+const hangsUp = (run: RunRow): boolean => run.live_calls === 'hang_up';
 
 /** The call that this evidence shows to exist, if it does. */
 function callShownBy(evidence: Evidence): CarrierCall | null {
@@ -159,8 +165,8 @@ async function takeBack(tx: Tx, run: RunRow, job: JobNow, attempt: OpenAttempt):
   tx.send(
     `INSERT INTO carillon.open_attempts (business_id, run_id, seq, attempt_no, revision, carrier_account_id, lead_id,
        token, state, worker_id, lease_epoch, control_epoch, from_number, to_number, intent_us, deadline_us,
-       call_max_ms, call_id, placed_us, heard_us)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
+       call_max_ms, call_id, placed_us, heard_us, hang_up)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`,
     [
       ...key,
       attempt.attempt_no,
@@ -180,6 +186,7 @@ async function takeBack(tx: Tx, run: RunRow, job: JobNow, attempt: OpenAttempt):
       attempt.call_id,
       attempt.placed_us,
       attempt.heard_us,
+      attempt.hang_up,
     ],
     1,
   );

@@ -6,11 +6,11 @@ import type { Database } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import { readRun } from './read.ts';
 import { lockRun } from './row.ts';
-import { countInFlight } from './stop.ts';
+import { countInFlight, hangUpFromNowOn } from './stop.ts';
 
 /**
  * Pauses a run: when this has answered, no further attempt is committed until it is resumed. Queued and waiting jobs
- * keep their places. Pausing a paused run changes nothing. Throws `run_not_found`, `run_state_conflict`.
+ * keep their places. Pausing a paused run changes nothing, but `hang_up` still hangs up what `drain` had left alive. Throws `run_not_found`, `run_state_conflict`.
  */
 export async function pauseRun(
   db: Database,
@@ -27,15 +27,15 @@ export async function pauseRun(
     const in_flight = await countInFlight(tx, run_id, live_calls);
     if (run.status !== 'paused') {
       tx.send(
-        `UPDATE carillon.outbound_call_runs SET status = 'paused', pause_reason = $3,
+        `UPDATE carillon.outbound_call_runs SET status = 'paused', pause_reason = $3, live_calls = $4,
            control_epoch = control_epoch + 1, locked_by_worker = NULL, lock_ts = NULL, updated_at = now()
          WHERE business_id = $1 AND run_id = $2`,
-        [business_id, run_id, reason],
+        [business_id, run_id, reason, live_calls],
         1,
       );
       const control_epoch = run.control_epoch + 1;
       trailRun(tx, actor, 'run.paused', run, { status: 'paused', control_epoch, live_calls });
-    }
+    } else if (live_calls === 'hang_up') hangUpFromNowOn(tx, run, 'run.paused', actor);
     return { ...(await readRun(tx, run_id)), in_flight };
   });
 }

@@ -28,7 +28,7 @@ export async function resumeRun(
     if (run.status === 'draft') await fixList(tx, run_id, limits);
     const status = run.started_at === null ? 'pending' : 'running';
     await tx.query(
-      `UPDATE carillon.outbound_call_runs SET status = $3, pause_reason = NULL,
+      `UPDATE carillon.outbound_call_runs SET status = $3, pause_reason = NULL, live_calls = NULL,
          control_epoch = control_epoch + 1, updated_at = now()
        WHERE business_id = $1 AND run_id = $2`,
       [business_id, run_id, status],

@@ -1,4 +1,4 @@
-import type { Policy, Run, RunId, RunStatus } from '@carillon/contract';
+import type { LiveCalls, Policy, Run, RunId, RunStatus } from '@carillon/contract';
 import { CarillonError, isFinalRun } from '@carillon/contract';
 import type { Tx } from '../db/database.ts';
 
@@ -34,6 +34,8 @@ export interface RunRow extends Counters {
   control_epoch: number;
   cancel_requested_at: Date | null;
   pause_reason: string | null;
+  /** What the last pause or stop wanted done with live calls; null while the run goes on. */
+  live_calls: LiveCalls | null;
   locked_by_worker: string | null;
   lock_ts: Date | null;
   lease_epoch: number;

@@ -5,7 +5,7 @@ import { trailRun } from '../audit/trail.ts';
 import type { Database, Tx } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import { readRun } from './read.ts';
-import { lockRun } from './row.ts';
+import { lockRun, type RunRow } from './row.ts';
 
 /**
  * Stops a run for good. When this has answered, no further attempt is committed: a claim takes the run's lock first
@@ -28,22 +28,43 @@ export async function stopRun(
       throw new CarillonError('run_state_conflict', { status: run.status, action: 'stopped' });
     const in_flight = await countInFlight(tx, run_id, live_calls);
     if (!isFinalRun(run.status) && run.status !== 'cancelling') {
+      // Calls that a pause had hung up are not let live by a stop that drains.
+      const wish = run.live_calls === 'hang_up' ? 'hang_up' : live_calls;
       const status = run.in_progress === 0 ? 'cancelled' : 'cancelling';
       tx.send(
-        `UPDATE carillon.outbound_call_runs SET status = $3,
+        `UPDATE carillon.outbound_call_runs SET status = $3, live_calls = $4,
            ended_at = CASE WHEN in_progress = 0 THEN now() END,
            cancel_requested_at = now(), control_epoch = control_epoch + 1,
            cancelled = cancelled + queued + waiting, queued = 0, waiting = 0,
            locked_by_worker = NULL, lock_ts = NULL, updated_at = now()
          WHERE business_id = $1 AND run_id = $2`,
-        [business_id, run_id, status],
+        [business_id, run_id, status, wish],
         1,
       );
       const action = status === 'cancelled' ? 'run.cancelled' : 'run.cancel_requested';
-      trailRun(tx, actor, action, run, { status, control_epoch: run.control_epoch + 1, live_calls });
-    }
+      trailRun(tx, actor, action, run, { status, control_epoch: run.control_epoch + 1, live_calls: wish });
+    } else if (live_calls === 'hang_up') hangUpFromNowOn(tx, run, 'run.cancel_requested', actor);
     return { ...(await readRun(tx, run_id)), in_flight };
   });
+}
+
+/**
+ * For a call that shows up only later, when its attempt was believed absent by then: it is to be hung up, though the
+ * pause or stop of this run had first wanted its calls drained. Its state stays as it is.
+ */
+export function hangUpFromNowOn(
+  tx: Tx,
+  run: RunRow,
+  action: 'run.paused' | 'run.cancel_requested',
+  actor: Actor,
+): void {
+  if (run.live_calls === 'hang_up') return;
+  tx.send(
+    `UPDATE carillon.outbound_call_runs SET live_calls = 'hang_up' WHERE business_id = $1 AND run_id = $2`,
+    [tx.business_id, run.run_id],
+    1,
+  );
+  trailRun(tx, actor, action, run, { live_calls: 'hang_up' }, { live_calls: run.live_calls });
 }
 
 /**

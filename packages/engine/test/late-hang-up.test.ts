@@ -1,0 +1,158 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readAnswer } from '../src/call/answer.ts';
+import type { AttemptKey } from '../src/call/attempt.ts';
+import { findDue } from '../src/call/tend.ts';
+import { pauseRun } from '../src/run/pause.ts';
+import { resumeRun } from '../src/run/resume.ts';
+import { stopRun } from '../src/run/stop.ts';
+import {
+  actor,
+  claimAll,
+  createFixture,
+  createTenant,
+  ended,
+  type Fixture,
+  lease,
+  live,
+  readRow,
+  record,
+  recount,
+  startRun,
+} from './support/fixture.ts';
+
+let fixture: Fixture;
+beforeAll(async () => {
+  fixture = await createFixture({ dial_deadline_ms: 1 });
+});
+afterAll(async () => await fixture.close());
+
+/** A run with two calls: one whose answer was lost, and one that is alive. */
+async function twoCalls() {
+  const tenant = await createTenant(fixture, { leads: 2, lines: 2 });
+  const run_id = await startRun(fixture, tenant);
+  const [lost, alive] = await claimAll(fixture, await lease(fixture, tenant, run_id), 2);
+  if (!lost || !alive) throw new Error('two are wanted');
+  await record(fixture, lost, { kind: 'unknown', cause: 'timeout' });
+  await record(fixture, alive, live('C-alive', 'in_call'));
+  const { db, limits } = fixture;
+  const { business_id } = tenant;
+  return {
+    tenant,
+    run_id,
+    lost,
+    alive,
+    pause: async (live_calls: 'drain' | 'hang_up') => await pauseRun(db, business_id, run_id, live_calls, actor),
+    stop: async (live_calls: 'drain' | 'hang_up') => await stopRun(db, business_id, run_id, live_calls, actor),
+    resume: async () => await resumeRun(db, business_id, run_id, limits, actor),
+  };
+}
+
+/** What is done with the call of an attempt: hung up by us, and what its lead is told. */
+async function fateOf(attempt: AttemptKey) {
+  const due = (await findDue(fixture.db, fixture.limits)).find(
+    ({ run_id, seq }) => run_id === attempt.run_id && seq === attempt.seq,
+  );
+  const answer = await readAnswer(fixture.db, attempt);
+  return { hung_up: due?.errand === 'hang_up', answered: answer !== null };
+}
+const HUNG_UP = { hung_up: true, answered: false };
+const DRAINED = { hung_up: false, answered: true };
+
+const appear = async (attempt: AttemptKey) => await record(fixture, attempt, live('C-late', 'ringing'));
+
+describe('a call that shows up after it was believed absent', () => {
+  it.each([
+    ['hang_up', HUNG_UP],
+    ['drain', DRAINED],
+  ] as const)('in a run that was paused with %s', async (live_calls, fate) => {
+    const { run_id, lost, pause } = await twoCalls();
+    await pause(live_calls);
+    await record(fixture, lost, { kind: 'absent' });
+    expect(await appear(lost)).toBe('applied');
+    expect(await fateOf(lost)).toEqual(fate);
+    expect(await readRow(fixture, run_id)).toMatchObject({ status: 'paused', in_progress: 2 });
+    const { kept, counted } = await recount(fixture, run_id);
+    expect(kept).toEqual(counted);
+  });
+
+  it('is hung up where the pause that drained was followed by one that did not, and not the other way round', async () => {
+    for (const [first, then] of [
+      ['drain', 'hang_up'],
+      ['hang_up', 'drain'],
+    ] as const) {
+      const { run_id, lost, pause } = await twoCalls();
+      await pause(first);
+      await record(fixture, lost, { kind: 'absent' });
+      await pause(then);
+      await appear(lost);
+      expect(await fateOf(lost)).toEqual(HUNG_UP);
+      expect(await readRow(fixture, run_id)).toMatchObject({ status: 'paused', control_epoch: 1 });
+    }
+  });
+
+  it('is wanted again once the run goes on', async () => {
+    const { lost, pause, resume } = await twoCalls();
+    await pause('hang_up');
+    await record(fixture, lost, { kind: 'absent' });
+    await resume();
+    await appear(lost);
+    expect(await fateOf(lost)).toEqual(DRAINED);
+    await pause('drain');
+    expect(await fateOf(lost)).toEqual(DRAINED);
+  });
+
+  it('is hung up in a run that was paused with hang_up, and stopped then', async () => {
+    const { lost, pause, stop } = await twoCalls();
+    await pause('hang_up');
+    await record(fixture, lost, { kind: 'review', cause: 'nobody knows' });
+    await stop('drain');
+    expect(await appear(lost)).toBe('applied');
+    expect(await fateOf(lost)).toEqual(HUNG_UP);
+  });
+
+  it.each([
+    ['hang_up', HUNG_UP],
+    ['drain', DRAINED],
+  ] as const)('under review in a run that is being stopped with %s', async (live_calls, fate) => {
+    const { run_id, lost, stop } = await twoCalls();
+    await stop(live_calls);
+    await record(fixture, lost, { kind: 'review', cause: 'nobody knows' });
+    expect(await appear(lost)).toBe('applied');
+    expect(await fateOf(lost)).toEqual(fate);
+    expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelling', in_progress: 2, needs_review: 0 });
+  });
+
+  it('under review in a run that has ended is hung up if the stop asked for it, also afterwards; its end settles it', async () => {
+    for (const asked of ['before', 'after', 'never']) {
+      const { tenant, run_id, lost, alive, stop } = await twoCalls();
+      await stop(asked === 'before' ? 'hang_up' : 'drain');
+      await record(fixture, lost, { kind: 'review', cause: 'nobody knows' });
+      await record(fixture, alive, ended('C-alive', 'completed'));
+      expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelled', needs_review: 1 });
+      if (asked === 'after') await stop('hang_up');
+      expect(await appear(lost)).toBe(asked === 'never' ? 'nothing' : 'unwanted');
+      const unwanted = await fixture.rows('SELECT call_id FROM carillon.unwanted_calls WHERE business_id = $1', [
+        tenant.business_id,
+      ]);
+      expect(unwanted).toEqual(asked === 'never' ? [] : [{ call_id: 'C-late' }]);
+      expect(await record(fixture, lost, ended('C-late', 'completed'))).toBe('applied');
+      expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelled', needs_review: 0, completed: 2 });
+    }
+  });
+
+  it('leaves in the trail that live calls are hung up from then on, once', async () => {
+    const { run_id, pause, stop } = await twoCalls();
+    for (const wish of ['drain', 'drain', 'hang_up', 'hang_up'] as const) await pause(wish);
+    for (const wish of ['drain', 'hang_up'] as const) await stop(wish);
+    const events = await fixture.rows<{ action: string; after: { live_calls: string; status: string } }>(
+      `SELECT action, after FROM carillon.audit_events
+       WHERE subject_type = 'run' AND subject_id = $1::text AND after ? 'live_calls' ORDER BY event_id`,
+      [run_id],
+    );
+    expect(events.map(({ action, after }) => `${action} ${after.status} ${after.live_calls}`)).toEqual([
+      'run.paused paused drain',
+      'run.paused paused hang_up',
+      'run.cancel_requested cancelling hang_up',
+    ]);
+  });
+});
