@@ -1,6 +1,6 @@
 import { CarillonError } from '@carillon/contract';
 import { BehaviourError } from '@carillon/carrier-sim';
-import { LoginError, type LoginErrorCode, MigrateError, sqlState } from '@carillon/engine';
+import { AdoptError, LoginError, type LoginErrorCode, MigrateError, sqlState } from '@carillon/engine';
 import { ConfigError } from './config.ts';
 import { EmbeddedError } from './embedded/embedded-error.ts';
 
@@ -37,6 +37,8 @@ export function describeFailure(error: unknown): Failure {
   if (error instanceof ConfigError) return describeConfigError(error);
   if (error instanceof CliError) return failure(error.code, error.message, error.exit_code);
   if (error instanceof BehaviourError) return failure('invalid_behaviour', error.message, 2);
+  if (error instanceof AdoptError)
+    return failure(error.code, error.message, error.code === 'adopt_source_invalid' ? 2 : 1);
   if (error instanceof CarillonError || error instanceof MigrateError) return failure(error.code, error.message);
   if (error instanceof EmbeddedError || error instanceof LoginError) return failure(error.code, error.message);
   return describeDatabaseError(error) ?? describeUnexpected(error);

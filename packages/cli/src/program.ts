@@ -4,25 +4,20 @@ import { z } from 'zod';
 import manifest from '../package.json' with { type: 'json' };
 import { collected, parsed } from './arguments.ts';
 import { accountCreateCommand, accountListCommand } from './commands/account.ts';
+import { adoptCommand, parseMapping } from './commands/adopt.ts';
 import { apiCommand } from './commands/api.ts';
+import { addAudit } from './commands/audit.ts';
 import { businessCreateCommand } from './commands/business.ts';
 import { carrierSimCommand, SIM_PORT } from './commands/carrier-sim.ts';
 import { keyCreateCommand, keyListCommand, keyRevokeCommand } from './commands/key.ts';
 import { leadsImportCommand } from './commands/leads.ts';
 import { migrateCommand } from './commands/migrate.ts';
-import {
-  runsListCommand,
-  runsPauseCommand,
-  runsResumeCommand,
-  runsShowCommand,
-  runsStartCommand,
-  runsStopCommand,
-  runsWatchCommand,
-} from './commands/runs.ts';
 import { startCommand } from './commands/start.ts';
 import { workerCommand } from './commands/worker.ts';
 import { createRunner, type Io } from './context.ts';
 import { environmentHelp } from './help.ts';
+import { asJson, business, dataDir, positive } from './options.ts';
+import { addRuns } from './program-runs.ts';
 
 type Runner = ReturnType<typeof createRunner>;
 
@@ -59,6 +54,8 @@ function buildProgram(run: Runner, io: Io): Command {
   addKeys(program, run);
   addLeads(program, run);
   addRuns(program, run);
+  addAudit(program, run, [dataDir(), asJson()]);
+  addAdopt(program, run);
   return program;
 }
 
@@ -71,18 +68,6 @@ function inOneSentence(text: string): string {
   return `carillon: ${whole.charAt(0).toUpperCase()}${whole.slice(1)}; see "carillon --help" [wrong_use]\n`;
 }
 
-const asJson = () => new Option('--json', 'print one JSON object on standard output, and nothing else there');
-const dataDir = () => new Option('--data <dir>', 'the data directory of the embedded database; as CARILLON_DATA_DIR');
-const apiPort = () => new Option('--port <n>', 'the port of the API; as CARILLON_PORT');
-const business = () =>
-  new Option('--business <id>', 'the business')
-    .argParser(parsed(BusinessId, 'the number of a business'))
-    .makeOptionMandatory();
-const runArgument = () => new Argument('<run>', 'the run').argParser(parsed(RunId, 'the number of a run'));
-
-const wholeNumber = z.coerce.number().int().min(1).max(1_000_000_000);
-const positive = (text: string) => parsed(wholeNumber, 'a whole number from 1')(text);
-const portNumber = parsed(z.coerce.number().int().min(0).max(65_535), 'a whole number from 0 to 65535');
 const e164 = CreateCarrierAccount.shape.from_numbers.element;
 
 function addServing(program: Command, run: Runner): void {
@@ -250,61 +235,40 @@ function addLeads(program: Command, run: Runner): void {
   );
 }
 
-function addRuns(program: Command, run: Runner): void {
-  const runs = program.command('runs').description('Bulk-call campaigns.');
-  const of = (name: string, description: string) =>
-    runs.command(name).description(description).addArgument(runArgument()).addOption(business());
-  const common = (command: Command) => command.addOption(dataDir()).addOption(asJson());
-  const hangUp = () => new Option('--hang-up', 'hang up live calls instead of letting them end');
+function addAdopt(program: Command, run: Runner): void {
   run(
-    common(
-      runs
-        .command('start')
-        .description('Calls every lead of a list.')
-        .addOption(business())
-        .addOption(new Option('--list <list>', 'the list, by its number or name'))
-        .addOption(new Option('--leads <ids>', 'leads by their numbers, such as 1,2,3').conflicts('list'))
-        .addOption(new Option('--name <text>', 'what the run is called'))
-        .addOption(
-          new Option('--account <id>', 'the carrier account, where there are several').argParser(
-            parsed(CarrierAccountId, 'the number of a carrier account'),
-          ),
-        )
-        .addOption(
-          new Option('--concurrency <n>', "calls live at once, within the account's lines").argParser(positive),
-        )
-        .addOption(new Option('--say <text>', 'what is said when somebody answers'))
-        .addOption(new Option('--language <tag>', 'in which language, such as he-IL'))
-        .addOption(new Option('--policy <json>', 'after which outcomes a lead is called again'))
-        .addOption(new Option('--starts-at <time>', 'not before, such as 2026-03-01T09:00:00+02:00'))
-        .addOption(new Option('--ends-at <time>', 'no new call after this'))
-        .addOption(new Option('--draft', 'create it without starting it; "runs resume" starts it'))
-        .addOption(new Option('--idempotency-key <key>', 'the same key gets the same run'))
-        .addOption(new Option('--watch', 'show it until it ends')),
-    ),
-    ['database'],
-    runsStartCommand,
-  );
-  run(
-    common(
-      runs
-        .command('list')
-        .description("A business's runs, newest first.")
-        .addOption(business())
-        .addOption(
-          new Option('--after <run>', 'go on behind this one').argParser(parsed(RunId, 'the number of a run')),
+    program
+      .command('adopt')
+      .description("Takes over an older installation's runs and jobs. Its tables are only read; safe to run again.")
+      .requiredOption(
+        '--from <url>',
+        'the old database: postgres://user@host/database; the password may be in PGPASSWORD',
+      )
+      .addOption(new Option('--schema <name>', 'where its tables are').default('public'))
+      .addOption(new Option('--dry-run', 'say what would happen, and write nothing'))
+      .addOption(
+        new Option('--business <id>', 'takes the rows that name no business; made where it is left out').argParser(
+          parsed(BusinessId, 'the number of a business'),
         ),
-    ),
+      )
+      .addOption(
+        new Option('--map-business <old=new>', 'which business takes over an old one; may be given several times')
+          .argParser(parseMapping)
+          .default(undefined, 'one is made for each'),
+      )
+      .addOption(
+        new Option('--carrier-account <id>', 'the account of the runs of a business that has several').argParser(
+          parsed(CarrierAccountId, 'the number of a carrier account'),
+        ),
+      )
+      .addOption(new Option('--country <code>', "where numbers without a country code belong; else the business's"))
+      .addOption(new Option('--time-zone <zone>', "of the old tables' times without a zone").default('UTC'))
+      .addOption(new Option('--say <text>', 'what is said when somebody answers a run that goes on'))
+      .addOption(new Option('--language <tag>', 'in which language, such as he-IL'))
+      .addOption(new Option('--report <file>', 'write the report here too, as JSON'))
+      .addOption(dataDir())
+      .addOption(asJson()),
     ['database'],
-    runsListCommand,
+    adoptCommand,
   );
-  run(common(of('show', 'One run.')), ['database'], runsShowCommand);
-  run(common(of('watch', 'Shows a run live until it ends.')), ['database'], runsWatchCommand);
-  run(
-    common(of('pause', 'Starts no new call until it is resumed.').addOption(hangUp())),
-    ['database'],
-    runsPauseCommand,
-  );
-  run(common(of('resume', 'Goes on with a paused run, or starts a draft.')), ['database'], runsResumeCommand);
-  run(common(of('stop', 'Ends a run for good.').addOption(hangUp())), ['database'], runsStopCommand);
 }

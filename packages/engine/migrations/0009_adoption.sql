@@ -47,14 +47,15 @@ CREATE POLICY business_wall ON carillon.adopted_runs
   WITH CHECK (business_id = current_setting('carillon.business_id')::bigint);
 
 -- The lead that each old lead became; several where they had one number. made: it was made for this old lead, and not
--- there before. No foreign key to the lead, whose row never goes.
+-- there before.
 CREATE TABLE IF NOT EXISTS carillon.adopted_leads (
   business_id bigint NOT NULL,
   adoption_id bigint NOT NULL,
   old_lead_id bigint NOT NULL,
   lead_id     bigint NOT NULL,
   made        boolean NOT NULL,
-  PRIMARY KEY (business_id, adoption_id, old_lead_id)
+  PRIMARY KEY (business_id, adoption_id, old_lead_id),
+  FOREIGN KEY (business_id, adoption_id) REFERENCES carillon.adoptions
 );
 ALTER TABLE carillon.adopted_leads ENABLE ROW LEVEL SECURITY;
 ALTER TABLE carillon.adopted_leads FORCE ROW LEVEL SECURITY;
@@ -77,12 +78,13 @@ CREATE TABLE IF NOT EXISTS carillon.adopted_jobs (
   last_outcome text,
   reason       text,
   updated_at   timestamptz,
-  CONSTRAINT unique_adopted_run_lead UNIQUE (business_id, run_id, lead_id)
+  CONSTRAINT unique_adopted_job UNIQUE (business_id, run_id, seq),
+  FOREIGN KEY (business_id, run_id) REFERENCES carillon.adopted_runs (business_id, run_id)
 ) WITH (fillfactor = 90);
--- After the other unique key: see leads.
+-- After the other unique key, as in leads: nearly all look-ups are of a run's lead.
 DO $$ BEGIN
   IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'carillon.adopted_jobs'::regclass AND contype = 'p') THEN
-    ALTER TABLE carillon.adopted_jobs ADD CONSTRAINT adopted_jobs_pkey PRIMARY KEY (business_id, run_id, seq);
+    ALTER TABLE carillon.adopted_jobs ADD CONSTRAINT adopted_jobs_pkey PRIMARY KEY (business_id, run_id, lead_id);
   END IF;
 END $$;
 ALTER TABLE carillon.adopted_jobs ENABLE ROW LEVEL SECURITY;
@@ -105,6 +107,7 @@ CREATE TABLE IF NOT EXISTS carillon.adopted_rows (
   row         jsonb NOT NULL,
   archived_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (business_id, adoption_id, kind, old_id),
+  FOREIGN KEY (business_id, lead_id) REFERENCES carillon.leads,
   FOREIGN KEY (business_id, adoption_id) REFERENCES carillon.adoptions
 );
 CREATE INDEX IF NOT EXISTS adopted_rows_of_lead ON carillon.adopted_rows (business_id, lead_id)

@@ -7,6 +7,9 @@ const NO_FOREIGN_KEY: Readonly<Record<string, string>> = {
   'open_attempts.lead_id': 'the job has it',
   'attempts.carrier_account_id': 'history: many rows of one account',
   'attempts.lead_id': 'the job has it',
+  'adopted_runs.run_id': 'noted before the run is made',
+  'adopted_jobs.lead_id': 'the job that it becomes has it',
+  'adopted_leads.lead_id': 'written with the lead, whose row never goes',
 };
 
 /** Unique constraints, and what rests on them. A new one gets its line here, so that its loss is noticed. */
@@ -15,6 +18,9 @@ const UNIQUE: Readonly<Record<string, string>> = {
   unique_list_lead: 'a list names a lead once',
   unique_import_idempotency_key: 'an upload that is sent again is the same import',
   unique_run_idempotency_key: 'a button pressed twice starts one run',
+  unique_adoption: 'adopting again goes on with what was begun',
+  unique_adopted_run: 'two old runs do not become one',
+  unique_adopted_job: 'the jobs of an adopted run are numbered without a gap',
   unique_run_lead: 'one job per lead and run: at most one call',
 };
 
@@ -58,7 +64,11 @@ export const KEY_RULES: readonly CatalogRule[] = [
     name: 'the unique constraints that the code counts on are there, and no others that nobody has named',
     find: `WITH there AS (SELECT conname::text AS name FROM pg_constraint
                            WHERE connamespace = 'carillon'::regnamespace AND contype = 'u' AND convalidated
-                             AND NOT condeferrable)
+                             AND NOT condeferrable
+                          UNION ALL
+                          SELECT relname FROM pg_index JOIN pg_class c ON c.oid = indexrelid
+                           WHERE relnamespace = 'carillon'::regnamespace AND indisunique AND indisvalid
+                             AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid))
            SELECT coalesce(there.name, listed) AS offence
              FROM there FULL JOIN unnest($1::text[]) listed ON listed = there.name
             WHERE there.name IS NULL OR listed IS NULL`,

@@ -38,7 +38,7 @@ INSERT INTO adopted_leads (business_id, adoption_id, old_lead_id, lead_id, made)
   SELECT b, b, b, b, true FROM generate_series(1, 2) b;
 INSERT INTO adopted_jobs (business_id, run_id, seq, lead_id, old_job_id, rank, status)
   SELECT b, b, 1, b, b, 1, 'queued' FROM generate_series(1, 2) b;
-INSERT INTO adopted_rows (business_id, adoption_id, kind, old_id, reason, row)
-  SELECT b, b, 'job', b, 'no_run', '{}' FROM generate_series(1, 2) b;
+INSERT INTO adopted_rows (business_id, adoption_id, kind, old_id, reason, lead_id, row)
+  SELECT b, b, 'job', b, 'duplicate', b, '{}' FROM generate_series(1, 2) b;
 INSERT INTO audit_events (business_id, kind, action, actor) SELECT b, 'change', 'run.created', 'test' FROM generate_series(1, 2) b;
 `;

@@ -1,6 +1,6 @@
 import type { BusinessId, RunId } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
-import { trail, trailRun } from '../audit/trail.ts';
+import { trail } from '../audit/trail.ts';
 import { type Database, inBusiness, queryGlobal, type Tx } from '../db/database.ts';
 import { lockRun } from '../run/row.ts';
 import { AdoptError } from './errors.ts';
@@ -141,8 +141,13 @@ async function moveRuns(tx: Tx, stand_in: number, account: AdoptAccount, actor: 
       [tx.business_id, run_id, account.carrier_account_id],
       1,
     );
-    const { carrier_account_id } = account;
-    trailRun(tx, actor, 'run.account_changed', run, { carrier_account_id }, { carrier_account_id: stand_in });
+    // No change of its state, which an ended run can't have any more.
+    trail(tx, actor, {
+      action: 'run.account_changed',
+      subject: { type: 'run', id: run_id },
+      before: { carrier_account_id: stand_in },
+      after: { carrier_account_id: account.carrier_account_id },
+    });
   }
   return runs.length;
 }

@@ -8,6 +8,7 @@ import { readBusiness } from '../business/business.ts';
 import { parseCountry } from '../business/country.ts';
 import { type Database, discover, inBusiness, queryGlobal, type Tx } from '../db/database.ts';
 import { AdoptError } from './errors.ts';
+import { moveSequencePast } from './ids.ts';
 import { emptyTally, type Tally } from './tally.ts';
 
 /** A business of the old installation, and the one here that takes its rows. */
@@ -111,10 +112,10 @@ export async function beginAdoption(
   db: Database,
   source: string,
   old_business: string,
-  options: BusinessOptions & { actor: Actor },
+  options: BusinessOptions & { actor: Actor; kept_id: number },
 ): Promise<AdoptingBusiness> {
   const mapped = mappedBusiness(options, old_business);
-  const business_id = mapped ?? (await reserveBusiness(db));
+  const business_id = mapped ?? (await keptBusiness(db, old_business, options.kept_id)) ?? (await reserveBusiness(db));
   await inBusiness(db, business_id, async (tx) => {
     if (mapped === null) makeBusiness(tx, old_business, options);
     tx.send(
@@ -124,6 +125,15 @@ export async function beginAdoption(
     );
   });
   return await readAdoption(db, business_id, old_business, source, options);
+}
+
+/** The old id, where it is a number and nobody has it. Moving the sequence first sees to it that nobody gets it now. */
+async function keptBusiness(db: Database, old_business: string, kept_id: number): Promise<BusinessId | null> {
+  const wanted = BusinessId.safeParse(old_business);
+  if (!wanted.success || wanted.data > kept_id) return null;
+  await moveSequencePast(db, 'businesses', wanted.data);
+  const there = await discover(db, 'SELECT business_id FROM carillon.businesses WHERE business_id = $1', [wanted.data]);
+  return there.length === 0 ? wanted.data : null;
 }
 
 async function reserveBusiness(db: Database): Promise<BusinessId> {

@@ -64,7 +64,7 @@ export async function carryOut(context: AdoptContext): Promise<Sink> {
     async business(old_business) {
       const known = businesses.get(old_business);
       if (known) return known;
-      const begun = await beginAdoption(db, source.key, old_business, context);
+      const begun = await beginAdoption(db, source.key, old_business, { ...context, kept_id: limits.adopt_kept_id });
       businesses.set(old_business, begun);
       return begun;
     },

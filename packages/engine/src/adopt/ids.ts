@@ -1,6 +1,6 @@
 import { type Database, queryGlobal } from '../db/database.ts';
 
-const COLUMNS = { leads: 'lead_id', outbound_call_runs: 'run_id' } as const;
+const COLUMNS = { businesses: 'business_id', leads: 'lead_id', outbound_call_runs: 'run_id' } as const;
 const STEP = 1_000_000;
 
 /**

@@ -70,10 +70,12 @@ async function findRuns(tx: Tx, adoption_id: number | null, old_runs: readonly n
 async function findMet(tx: Tx, adoption_id: number | null, old_leads: readonly number[]) {
   return await tx.query<{ old_lead_id: number }>(
     `SELECT o.id AS old_lead_id FROM unnest($3::bigint[]) AS o (id)
-     WHERE EXISTS (SELECT FROM carillon.adopted_leads
-                    WHERE business_id = $1 AND adoption_id = $2 AND old_lead_id = o.id)
-        OR EXISTS (SELECT FROM carillon.adopted_rows
-                    WHERE business_id = $1 AND adoption_id = $2 AND kind = 'lead' AND old_id = o.id)`,
+     CROSS JOIN LATERAL (
+       (SELECT 1 FROM carillon.adopted_leads
+         WHERE business_id = $1 AND adoption_id = $2 AND old_lead_id = o.id OFFSET 0)
+       UNION ALL
+       (SELECT 1 FROM carillon.adopted_rows
+         WHERE business_id = $1 AND adoption_id = $2 AND kind = 'lead' AND old_id = o.id OFFSET 0)) met`,
     [tx.business_id, adoption_id, old_leads],
   );
 }

@@ -1,6 +1,6 @@
 import { type BusinessId, Policy, type RunId } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
-import { trail, trailRun } from '../audit/trail.ts';
+import { trail } from '../audit/trail.ts';
 import { readBusiness } from '../business/business.ts';
 import { type Database, inBusiness, type Tx } from '../db/database.ts';
 import { GREETING } from '../run/create.ts';
@@ -130,7 +130,7 @@ async function insertRun(
        answer, total_leads, filled_seq, claim_cursor, swept_seq, queued, completed, failed, cancelled, skipped,
        needs_review, control_epoch, cancel_requested_at, pause_reason, last_error, created_at, created_by,
        created_by_user_id, started_at, updated_at, ended_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14, $15, $16, $17, 1,
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0,
        CASE WHEN $18 THEN coalesce($19::timestamptz, now()) END, $20, $21,
        coalesce($22::timestamptz, $23::timestamptz, now()), $24, $25, $23::timestamptz,
        coalesce($26::timestamptz, now()), CASE WHEN $27 THEN coalesce($19::timestamptz, now()) END)`,
@@ -168,7 +168,7 @@ async function insertRun(
   writeTrail(tx, context, run_id, old, total, conclusion);
 }
 
-/** The chain that every run has: made, then what it is now. */
+/** The first event of its chain: it is made as what it is. */
 function writeTrail(
   tx: Tx,
   { actor, account }: MakeContext,
@@ -177,14 +177,13 @@ function writeTrail(
   total_leads: number,
   { status }: Conclusion,
 ): void {
-  const begun = { status: 'pending', control_epoch: 0 } as const;
   const { carrier_account_id } = account;
+  const adopted = { old_run_id: old.id, old_status: old.status };
   trail(tx, actor, {
     action: 'run.created',
     subject: { type: 'run', id: run_id },
-    after: { ...begun, total_leads, carrier_account_id, adopted: true, old_run_id: old.id, old_status: old.status },
+    after: { status, control_epoch: 0, total_leads, carrier_account_id, adopted },
   });
-  trailRun(tx, actor, `run.${status}`, { run_id, ...begun }, { status, control_epoch: 1 });
 }
 
 /** By number, some at a time: one statement for a million rows would run into the time that a statement may take. */

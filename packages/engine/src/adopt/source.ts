@@ -32,7 +32,8 @@ export interface Source {
 const SQL = {
   runs: {
     id: {
-      after: 'SELECT t.id, to_jsonb(t)::text AS text FROM outbound_call_runs t WHERE t.id > $1::bigint ORDER BY t.id LIMIT $2',
+      after:
+        'SELECT t.id, to_jsonb(t)::text AS text FROM outbound_call_runs t WHERE t.id > $1::bigint ORDER BY t.id LIMIT $2',
       by_id: 'SELECT t.id, to_jsonb(t)::text AS text FROM outbound_call_runs t WHERE t.id = ANY ($1::bigint[])',
       count:
         'SELECT count(*) AS n, count(DISTINCT t.id) AS ids, max(t.id) FILTER (WHERE t.id <= $1::bigint) AS kept, max(t.id) AS greatest FROM outbound_call_runs t',
@@ -48,7 +49,8 @@ const SQL = {
   },
   jobs: {
     id: {
-      after: 'SELECT t.id, to_jsonb(t)::text AS text FROM outbound_call_jobs t WHERE t.id > $1::bigint ORDER BY t.id LIMIT $2',
+      after:
+        'SELECT t.id, to_jsonb(t)::text AS text FROM outbound_call_jobs t WHERE t.id > $1::bigint ORDER BY t.id LIMIT $2',
       by_id: 'SELECT t.id, to_jsonb(t)::text AS text FROM outbound_call_jobs t WHERE t.id = ANY ($1::bigint[])',
       count:
         'SELECT count(*) AS n, count(DISTINCT t.id) AS ids, max(t.id) FILTER (WHERE t.id <= $1::bigint) AS kept, max(t.id) AS greatest FROM outbound_call_jobs t',

@@ -145,6 +145,7 @@ function writeJobs(tx: Tx, { added, replaced }: Decision, stored: Stored, leadOf
     jobs.map(({ job }) => job.last_outcome),
     jobs.map(({ job }) => job.reason),
     jobs.map(({ job }) => job.updated_at),
+    jobs.map(({ job }) => leadOf(job.phone)),
   ];
   tx.send(
     `WITH added AS (
@@ -157,7 +158,7 @@ function writeJobs(tx: Tx, { added, replaced }: Decision, stored: Stored, leadOf
          AS j (run_id, seq, old_job_id, old_lead_id, rank, status, last_outcome, reason, updated_at, lead_id)
        RETURNING 1)
      SELECT 1 FROM added`,
-    [tx.business_id, ...values(added), added.map(({ job }) => leadOf(job.phone))],
+    [tx.business_id, ...values(added)],
     added.length,
   );
   if (replaced.length === 0) return;
@@ -165,9 +166,9 @@ function writeJobs(tx: Tx, { added, replaced }: Decision, stored: Stored, leadOf
     `UPDATE carillon.adopted_jobs a SET old_job_id = j.old_job_id, old_lead_id = j.old_lead_id, rank = j.rank,
        status = j.status, last_outcome = j.last_outcome, reason = j.reason, updated_at = j.updated_at::timestamptz
      FROM unnest($2::bigint[], $3::int[], $4::bigint[], $5::bigint[], $6::smallint[], $7::text[], $8::text[],
-                 $9::text[], $10::text[])
-       AS j (run_id, seq, old_job_id, old_lead_id, rank, status, last_outcome, reason, updated_at)
-     WHERE a.business_id = $1 AND a.run_id = j.run_id AND a.seq = j.seq`,
+                 $9::text[], $10::text[], $11::bigint[])
+       AS j (run_id, seq, old_job_id, old_lead_id, rank, status, last_outcome, reason, updated_at, lead_id)
+     WHERE a.business_id = $1 AND a.run_id = j.run_id AND a.lead_id = j.lead_id AND a.seq = j.seq`,
     [tx.business_id, ...values(replaced)],
     replaced.length,
   );
