@@ -240,11 +240,15 @@ const EVENTS = `
     before ->> 'status' AS before_status, (before -> 'control_epoch')::text AS before_epoch,
     after ->> 'status' AS after_status, (after -> 'control_epoch')::text AS after_epoch
   FROM carillon.audit_events
-  WHERE business_id = $1 AND subject_type = 'run' AND subject_id = $2 AND event_id > $3 ORDER BY event_id LIMIT $4`;
+  WHERE business_id = $1 AND subject_type = 'run' AND subject_id = $2 AND event_id > $3
+    AND kind = 'change' AND after ? 'status' ORDER BY event_id LIMIT $4`;
 
 const PAGE_EVENTS = 5_000;
 
-/** What the trail holds of a run's changes, in the order in which they were written. */
+/**
+ * What the trail holds of a run's changes of state, in the order in which they were written. What else was done to it,
+ * or was tried with its number before it was there, bears no state.
+ */
 export async function readEvents(snapshot: Snapshot, run_id: number): Promise<RunEvent[]> {
   type Row = Omit<RunEvent, 'before_epoch' | 'after_epoch'> & {
     before_epoch: string | null;

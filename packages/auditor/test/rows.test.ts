@@ -257,6 +257,20 @@ describe('invariant 8: the trail of a run', () => {
       found: [{ invariant: 8, what: /the trail tells of none of its changes/ }],
     },
     {
+      name: 'a change that is not on record, among events that change no state',
+      run: finishedRun,
+      break: [
+        `DELETE FROM carillon.audit_events ${event('run.paused')}`,
+        `INSERT INTO carillon.audit_events (business_id, event_id, kind, action, actor, subject_type, subject_id, after)
+         SELECT business_id, -event_id, 'security', 'access.id_not_visible', 'key:1', 'run', '{run}', '{"code": "x"}'
+         FROM carillon.audit_events ${event('run.created')}`,
+        `INSERT INTO carillon.audit_events (business_id, kind, action, actor, subject_type, subject_id, before, after)
+         VALUES ({business}, 'change', 'run.hang_up_requested', 'key:1', 'run', '{run}', '{"live_calls": "drain"}',
+           '{"live_calls": "hang_up"}')`,
+      ],
+      found: [{ invariant: 8, what: /who changed it in between is not on record/ }],
+    },
+    {
       name: 'a change by nobody',
       run: finishedRun,
       break: [`UPDATE carillon.audit_events SET actor = ' ' ${event('run.resumed')}`],

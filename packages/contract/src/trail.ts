@@ -29,6 +29,7 @@ export const AUDIT_ACTIONS = {
   'run.paused': 'change',
   'run.resumed': 'change',
   'run.cancel_requested': 'change',
+  'run.hang_up_requested': 'change',
   'run.completed': 'change',
   'run.failed': 'change',
   'run.cancelled': 'change',

@@ -35,7 +35,7 @@ export async function pauseRun(
       );
       const control_epoch = run.control_epoch + 1;
       trailRun(tx, actor, 'run.paused', run, { status: 'paused', control_epoch, live_calls });
-    } else if (live_calls === 'hang_up') hangUpFromNowOn(tx, run, 'run.paused', actor);
+    } else if (live_calls === 'hang_up') hangUpFromNowOn(tx, run, actor);
     return { ...(await readRun(tx, run_id)), in_flight };
   });
 }

@@ -1,7 +1,7 @@
 import type { BusinessId, LiveCalls, RunId, StoppedRun } from '@carillon/contract';
 import { CarillonError, isFinalRun } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
-import { trailRun } from '../audit/trail.ts';
+import { trail, trailRun } from '../audit/trail.ts';
 import type { Database, Tx } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import { readRun } from './read.ts';
@@ -43,7 +43,7 @@ export async function stopRun(
       );
       const action = status === 'cancelled' ? 'run.cancelled' : 'run.cancel_requested';
       trailRun(tx, actor, action, run, { status, control_epoch: run.control_epoch + 1, live_calls: wish });
-    } else if (live_calls === 'hang_up') hangUpFromNowOn(tx, run, 'run.cancel_requested', actor);
+    } else if (live_calls === 'hang_up') hangUpFromNowOn(tx, run, actor);
     return { ...(await readRun(tx, run_id)), in_flight };
   });
 }
@@ -52,19 +52,19 @@ export async function stopRun(
  * For a call that shows up only later, when its attempt was believed absent by then: it is to be hung up, though the
  * pause or stop of this run had first wanted its calls drained. Its state stays as it is.
  */
-export function hangUpFromNowOn(
-  tx: Tx,
-  run: RunRow,
-  action: 'run.paused' | 'run.cancel_requested',
-  actor: Actor,
-): void {
+export function hangUpFromNowOn(tx: Tx, run: RunRow, actor: Actor): void {
   if (run.live_calls === 'hang_up') return;
   tx.send(
     `UPDATE carillon.outbound_call_runs SET live_calls = 'hang_up' WHERE business_id = $1 AND run_id = $2`,
     [tx.business_id, run.run_id],
     1,
   );
-  trailRun(tx, actor, action, run, { live_calls: 'hang_up' }, { live_calls: run.live_calls });
+  trail(tx, actor, {
+    action: 'run.hang_up_requested',
+    subject: { type: 'run', id: run.run_id },
+    before: { live_calls: run.live_calls },
+    after: { live_calls: 'hang_up' },
+  });
 }
 
 /**
