@@ -41,6 +41,7 @@ function sendError(request: FastifyRequest, reply: FastifyReply, { code, details
 function readError(error: unknown, request: FastifyRequest): CarillonError | null {
   if (error instanceof CarillonError) return error;
   if (error instanceof InvalidInput) return readInvalid(error, request);
+  if (sqlState(error) === DISK_FULL) return new CarillonError('database_full', {}, { cause: error });
   if (!(error instanceof Error && 'statusCode' in error))
     return isDatabaseOutOfReach(error) ? new CarillonError('database_unavailable', {}, { cause: error }) : null;
   const { statusCode } = error;
@@ -85,6 +86,7 @@ function readInvalid({ issues: all, validationContext: place = 'body' }: Invalid
   return new CarillonError('invalid_request', { problem, in: place, issues });
 }
 
+const DISK_FULL = '53100';
 const OUT_OF_REACH = new Set([
   'ECONNREFUSED',
   'ECONNRESET',

@@ -55,6 +55,29 @@ describe('an error', () => {
     }
   });
 
+  it('says in Hebrew also what is wrong with a request, in the words of the schema and in ours', async () => {
+    const headers = { 'accept-language': 'he' };
+    const post = (url: string, payload: object) => fixture.ask(caller.owner, 'POST', url, { payload, headers });
+    const cases: [string, object, string][] = [
+      ['/api/lists', { name: '' }, 'name: קצר מדי: המחרוזת צריכה להכיל 1 תווים או יותר'],
+      ['/api/lists', { name: 'x', more: 1 }, 'מפתח לא מזוהה: "more"'],
+      ['/api/outbound_calls/start', {}, 'יש לתת אחד מאלה: list_id, lead_ids, from_run'],
+      ['/api/keys', { role: 'agent', expires_at: '2020-01-01T00:00:00Z' }, 'expires_at: מועד שעוד לא עבר'],
+    ];
+    for (const [url, payload, problem] of cases) {
+      const { json } = await post(url, payload);
+      expect(json).toMatchObject({ code: 'invalid_request', error: `הבקשה אינה תקינה: ${problem}` });
+    }
+    const none = await fixture.ask(caller.owner, 'POST', '/api/lists', { headers });
+    expect(none.json.error).toBe('הבקשה אינה תקינה: אין לה גוף; יש לשלוח אובייקט JSON');
+    const run = await startRun(fixture, caller);
+    await post('/api/outbound/stop-queue', { run_id: run.run_id });
+    const conflict = await post(`/api/outbound/runs/${run.run_id}/resume`, {});
+    expect(conflict.json.error).toBe('לא ניתן להמשיך הרצה במצב "בוטלה"');
+    const forbidden = await fixture.ask(caller.agent, 'GET', '/api/keys', { headers });
+    expect(forbidden.json.error).toBe('אין הרשאה לפעולה זו לתפקיד שלך (נציג)');
+  });
+
   it('for an address that leads nowhere, without a key as with one', async () => {
     for (const key of [null, caller.agent]) {
       const { status, json } = await fixture.ask(key, 'POST', '/api/nothing/here');

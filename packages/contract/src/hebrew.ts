@@ -32,7 +32,9 @@ export const PROBLEMS_HE: Record<string, string> = {
   'a BCP 47 language such as he-IL': 'שפה לפי BCP 47 כגון he-IL',
   'an E.164 number such as +97231234567': 'מספר E.164 כגון ‎+97231234567',
   'the `next` of an earlier page': 'ערך next של עמוד קודם',
-  'Give either list_id or lead_ids.': 'יש לתת או list_id או lead_ids',
+  'Give one of list_id, lead_ids and from_run.': 'יש לתת אחד מאלה: list_id, lead_ids, from_run',
+  'Give one of search, phone and external_id.': 'יש לתת אחד מאלה: search, phone, external_id',
+  'Name at least one field to change.': 'יש לציין לפחות שדה אחד לשינוי',
   'ends_at must be after starts_at.': 'ends_at חייב להיות אחרי starts_at',
   'subject_type and subject_id go together': 'subject_type ו-subject_id באים יחד',
   'run_id and subject_type exclude each other': 'run_id ו-subject_type אינם באים יחד',
@@ -43,6 +45,7 @@ export const PROBLEMS_HE: Record<string, string> = {
   'the label of a key has at most 200 characters': 'לתווית של מפתח יש לכל היותר 200 תווים',
   'the name of a business has 1 to 200 characters': 'לשם של עסק יש 1 עד 200 תווים',
   'the name of a list has 1 to 200 characters': 'לשם של רשימה יש 1 עד 200 תווים',
+  'a quote (") is opened there and not closed properly': 'נפתחות שם מירכאות (") שאינן נסגרות כראוי',
   'a text has a NUL or half a character in it': 'באחד הטקסטים יש NUL או חצי תו',
 };
 
