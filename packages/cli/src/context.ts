@@ -7,6 +7,8 @@ import { createOutput, type Output, type Stream } from './output.ts';
 export interface CommandContext {
   config: Config;
   output: Output;
+  /** For commands that write data, not sentences. */
+  stdout: Stream;
   /** For variables that the command line names; all others are in `config`. */
   env: Environment;
 }
@@ -41,18 +43,25 @@ export function createRunner(io: Io, exit: { code: number }) {
     command: Command,
     needs: readonly Need[],
     work: Work<Options, Args>,
+    /** Standard output is for data: what is said goes to standard error. */
+    { data = false }: { data?: boolean } = {},
   ): Command =>
     command.action(async (...given: unknown[]) => {
       const options = command.opts<Options & CommonOptions>();
       // Commander hands over the arguments, then the options and the command itself.
       const args = given.slice(0, -2) as Args;
       const { stdout, stderr, env } = io;
-      const output = createOutput({ stdout, stderr, json: options.json === true, dumb: dumbTerminal(env) });
+      const output = createOutput({
+        stdout: data ? stderr : stdout,
+        stderr,
+        json: options.json === true,
+        dumb: dumbTerminal(env),
+      });
       try {
         const port = typeof options.port === 'string' ? options.port : undefined;
         const { config, warnings } = readConfig(env, { data: options.data, port }, needs);
         for (const warning of warnings) output.warn(`carillon: ${warning}`);
-        exit.code = (await work({ config, output, env }, options, ...args)) ?? 0;
+        exit.code = (await work({ config, output, stdout, env }, options, ...args)) ?? 0;
       } catch (error) {
         exit.code = tellFailure(output, error, debugging(env));
       }

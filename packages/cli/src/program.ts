@@ -1,4 +1,4 @@
-import { BusinessId, CarrierAccountId, CreateCarrierAccount, ROLES, RunId } from '@carillon/contract';
+import { BusinessId, CarrierAccountId, CreateCarrierAccount, ROLES } from '@carillon/contract';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { z } from 'zod';
 import manifest from '../package.json' with { type: 'json' };
@@ -16,7 +16,7 @@ import { startCommand } from './commands/start.ts';
 import { workerCommand } from './commands/worker.ts';
 import { createRunner, type Io } from './context.ts';
 import { environmentHelp } from './help.ts';
-import { asJson, business, dataDir, positive } from './options.ts';
+import { apiPort, asJson, business, dataDir, portNumber, positive } from './options.ts';
 import { addRuns } from './program-runs.ts';
 
 type Runner = ReturnType<typeof createRunner>;

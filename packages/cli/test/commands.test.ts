@@ -293,7 +293,7 @@ describe('runs', () => {
   it('need to be told what to call, from what there is', async () => {
     expect(await ask('runs', 'start')).toMatchObject({
       code: 2,
-      stderr: expect.stringContaining('--list LIST or --leads'),
+      stderr: expect.stringContaining('--list LIST, --leads IDS or --from-run RUN'),
     });
     expect(await ask('runs', 'start', '--list', 'nowhere')).toMatchObject({
       code: 1,

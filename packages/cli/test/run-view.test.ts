@@ -21,6 +21,7 @@ function runOf(changes: Partial<Run>): Run {
     cursor_position: 0,
     concurrency: 40,
     list_id: 1,
+    from_run_id: null,
     carrier_account_id: 1,
     last_error: null,
     waiting_reason: null,

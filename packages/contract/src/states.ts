@@ -122,6 +122,24 @@ export const OUTCOMES = [...CALL_OUTCOMES, ...NO_CALL_OUTCOMES, 'unknown'] as co
 export type CallOutcome = (typeof CALL_OUTCOMES)[number];
 export type Outcome = (typeof OUTCOMES)[number];
 
+/**
+ * How a job ended, as a follow-up run asks for it: `needs_review` and `skipped` by the job's state, the others by what
+ * became of its last call, and `cancelled` for a lead that was not called or not to the end.
+ */
+export const FOLLOW_UP_OUTCOMES = [
+  'busy',
+  'no_answer',
+  'voicemail',
+  'failed',
+  'rejected',
+  'cancelled',
+  'skipped',
+  'needs_review',
+] as const;
+export type FollowUpOutcome = (typeof FOLLOW_UP_OUTCOMES)[number];
+/** What a follow-up run takes up where nothing is said: not the refused numbers, nor those that may not be called, nor those in review. */
+export const UNREACHED = ['busy', 'no_answer', 'voicemail', 'failed', 'cancelled'] as const satisfies FollowUpOutcome[];
+
 export const RUN_STATUSES = Object.keys(RUN_STATES) as RunStatus[];
 export const JOB_STATUSES = Object.keys(JOB_STATES) as JobStatus[];
 

@@ -15,7 +15,7 @@ import { actorOf, MAY_MANAGE, MAY_READ, principalOf } from '../auth.ts';
 import type { ApiContext, ZodApp } from '../context.ts';
 import { after, failures, idText, JobWithAttempts, pageQuery } from '../schemas.ts';
 
-const JobId = z
+export const JobId = z
   .string()
   .transform((text, check) => {
     const key = parseJobId(text);

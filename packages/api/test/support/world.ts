@@ -9,6 +9,8 @@ export interface Ids {
   run: number;
   paused_run: number;
   final_run: number;
+  /** Its first job is under review. */
+  review_run: number;
   list: number;
   lead: number;
   import: number;
@@ -23,6 +25,7 @@ export const ABSENT_IDS: Ids = {
   run: ABSENT,
   paused_run: ABSENT,
   final_run: ABSENT,
+  review_run: ABSENT,
   list: ABSENT,
   lead: ABSENT,
   import: ABSENT,
@@ -125,7 +128,7 @@ async function createIds(fixture: Fixture, caller: Caller, name: string): Promis
     business: caller.business_id,
     import: Number(row?.import_id),
     lead: Number(row?.lead_id),
-    ...(await createUsable(fixture, caller, name, ['run', 'paused_run', 'final_run', 'key'])),
+    ...(await createUsable(fixture, caller, name, ['run', 'paused_run', 'final_run', 'review_run', 'key'])),
   };
 }
 
@@ -146,9 +149,27 @@ async function createUsable(fixture: Fixture, caller: Caller, name: string, name
     ids.final_run = await start();
     await post('/api/outbound/stop-queue', { run_id: ids.final_run });
   }
+  if (names.includes('review_run')) ids.review_run = await putUnderReview(fixture, await start());
+  if (names.includes('lead')) {
+    const payload = { phone: `+97252${String(++leads).padStart(7, '0')}`, name };
+    ids.lead = Number((await fixture.ask(caller.admin, 'POST', '/api/leads', { payload })).json.lead_id);
+  }
   if (names.includes('key'))
     ids.key = (await createKey(fixture.db, caller.business_id, { role: 'agent', label: name }, actor)).key_id;
   return ids;
+}
+
+let leads = 0;
+
+async function putUnderReview(fixture: Fixture, run_id: number): Promise<number> {
+  await fixture.rows(`UPDATE carillon.outbound_call_jobs SET status = 'needs_review' WHERE run_id = $1 AND seq = 1`, [
+    run_id,
+  ]);
+  await fixture.rows(
+    'UPDATE carillon.outbound_call_runs SET queued = queued - 1, needs_review = 1, claim_cursor = 2 WHERE run_id = $1',
+    [run_id],
+  );
+  return run_id;
 }
 
 /** Every row of a business in every table, but its trail unless asked for; to be compared with a later one. */

@@ -34,6 +34,8 @@ interface OfBusiness {
 interface NewRun extends OfBusiness {
   list?: string;
   leads?: string;
+  fromRun?: RunId;
+  outcomes?: string;
   name?: string;
   account?: number;
   concurrency?: number;
@@ -50,8 +52,8 @@ interface NewRun extends OfBusiness {
 /** Creates a run; with --watch it is then shown until it ends. */
 export async function runsStartCommand(context: CommandContext, options: NewRun): Promise<number> {
   const { config, output } = context;
-  if ((options.list === undefined) === (options.leads === undefined))
-    throw wrongUse('invalid_run', 'Name what to call: either --list LIST or --leads IDS');
+  if ([options.list, options.leads, options.fromRun].filter((source) => source !== undefined).length !== 1)
+    throw wrongUse('invalid_run', 'Name what to call: --list LIST, --leads IDS or --from-run RUN');
   return await withDatabase(context, async (db, _, stop) => {
     const request = await readRequest(db, options);
     const { run, created } = await createRun(db, options.business, request, {
@@ -75,6 +77,8 @@ async function readRequest(db: Database, options: NewRun): Promise<StartRun> {
   const request = StartRun.safeParse({
     list_id: options.list === undefined ? undefined : await findList(db, options.business, options.list),
     lead_ids: options.leads?.split(',').map((text) => LeadId.safeParse(text.trim()).data ?? text),
+    from_run:
+      options.fromRun === undefined ? undefined : { run_id: options.fromRun, outcomes: options.outcomes?.split(',') },
     name: options.name,
     carrier_account_id: options.account,
     concurrency: options.concurrency,

@@ -1,4 +1,4 @@
-import type { Seq } from '@carillon/contract';
+import type { JobStatus, Seq } from '@carillon/contract';
 import type { Tx } from '../db/database.ts';
 import type { Lease } from '../run/lease.ts';
 import type { RunRow } from '../run/row.ts';
@@ -6,10 +6,11 @@ import type { RunRow } from '../run/row.ts';
 /** A job that a claim may take, with the number to call. */
 export interface Candidate {
   seq: Seq;
-  status: string;
+  status: JobStatus;
   attempts: number;
   lead_id: number;
-  phone: string;
+  /** Null when the lead is erased: nobody to call. */
+  phone: string | null;
 }
 
 /**
@@ -62,7 +63,7 @@ export async function busyNumbers(tx: Tx, lease: Lease, candidates: Candidate[])
   const busy = await tx.query<{ to_number: string }>(
     `SELECT to_number FROM carillon.open_attempts
      WHERE business_id = $1 AND to_number = ANY ($2)`,
-    [lease.business_id, candidates.map((job) => job.phone)],
+    [lease.business_id, candidates.flatMap((job) => job.phone ?? [])],
   );
   return new Set(busy.map((row) => row.to_number));
 }
@@ -71,9 +72,14 @@ export function isUnclaimed(job: Candidate): boolean {
   return job.status === 'queued' || job.status === 'waiting';
 }
 
+/** An unclaimed job with somebody to call. */
+export function hasNumber<T extends Candidate>(job: T): job is T & { phone: string } {
+  return isUnclaimed(job) && job.phone !== null;
+}
+
 /**
  * The candidates up to the one that fills the last free line, in order. Those that are not callable (cancelled by
- * themselves, or their number is on the line) take no line, but the cursor passes them.
+ * themselves, erased, or their number is on the line) take no line, but the cursor passes them.
  */
 export function choose<T>(candidates: T[], callable: (job: T) => boolean, lines: number): T[] {
   const taken: T[] = [];

@@ -1,13 +1,24 @@
 import { randomBytes } from 'node:crypto';
 import type { BusinessId, RunId, Seq } from '@carillon/contract';
+import { localActor } from '../actor.ts';
 import type { Clock } from '../clock.ts';
 import type { Database, Tx } from '../db/database.ts';
 import { databaseNow, inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { Lease } from '../run/lease.ts';
 import type { RunRow } from '../run/row.ts';
-import { busyNumbers, type Candidate, choose, dueJobs, freshJobs, isUnclaimed, nextDue } from './candidates.ts';
+import {
+  busyNumbers,
+  type Candidate,
+  choose,
+  dueJobs,
+  freshJobs,
+  hasNumber,
+  isUnclaimed,
+  nextDue,
+} from './candidates.ts';
 import { pace } from './pace.ts';
+import { ERASED, skipJobs } from './skip.ts';
 
 /** One committed intent to call, as the worker needs it to dial. */
 export interface ClaimedAttempt {
@@ -103,10 +114,10 @@ export async function claim(
 
     const candidates = [...due, ...fresh];
     const busy = open.business > open.run ? await busyNumbers(tx, lease, candidates) : new Set<string>();
-    const callable = (job: Candidate) => isUnclaimed(job) && !busy.has(job.phone);
+    const callable = (job: Candidate) => hasNumber(job) && !busy.has(job.phone);
     const taken = choose(candidates, callable, Math.min(free, may.starts_us.length));
-    const attempts = taken.filter(callable).map((job, i) => intend(job, may.starts_us[i] ?? now_us));
-    const clashing = taken.filter((job) => isUnclaimed(job) && busy.has(job.phone));
+    const [clashing, clear] = partition(taken.filter(hasNumber), (job) => busy.has(job.phone));
+    const attempts = clear.map((job, i) => intend(job, may.starts_us[i] ?? now_us));
     writeClaim(tx, { run, lease, worker_id, now_us, limits, attempts, clashing, taken });
     paceLane(tx, lease, lane, attempts.at(-1)?.start_us);
 
@@ -124,7 +135,7 @@ export async function claim(
       again_monotonic_ms: next_due_us === null ? null : toMonotonic(next_due_us),
     };
 
-    function intend(job: Candidate, start_us: number): Intent {
+    function intend(job: Candidate & { phone: string }, start_us: number): Intent {
       return {
         job,
         start_us,
@@ -214,19 +225,18 @@ function freeLines(lane: LaneRow, run: RunRow, open: Open): number {
 /** How long a job waits whose number is on the line for another run. */
 const CLASH_WAIT_US = 5_000_000;
 
-function writeClaim(
-  tx: Tx,
-  claim: {
-    run: RunRow;
-    lease: Lease;
-    worker_id: string;
-    now_us: number;
-    limits: Limits;
-    attempts: Intent[];
-    clashing: Candidate[];
-    taken: Candidate[];
-  },
-): void {
+interface Taken {
+  run: RunRow;
+  lease: Lease;
+  worker_id: string;
+  now_us: number;
+  limits: Limits;
+  attempts: Intent[];
+  clashing: Candidate[];
+  taken: Candidate[];
+}
+
+function writeClaim(tx: Tx, claim: Taken): void {
   const { run, lease, attempts, clashing, taken, now_us, limits } = claim;
   if (taken.length === 0) return;
   const key = [lease.business_id, lease.run_id] as const;
@@ -247,32 +257,7 @@ function writeClaim(
       [...key, called],
       called.length,
     );
-    tx.send(
-      `WITH intents AS (
-         INSERT INTO carillon.open_attempts (business_id, run_id, carrier_account_id, state, worker_id, lease_epoch,
-           control_epoch, intent_us, heard_us, deadline_us, call_max_ms, seq, attempt_no, lead_id, token, from_number,
-           to_number)
-         SELECT $1, $2, $3, 'dialing', $4, $5, $6, $7, $7, $8, $9, i.*
-         FROM unnest($10::int[], $11::int[], $12::bigint[], $13::text[], $14::text[], $15::text[]) AS i
-         RETURNING 1)
-       SELECT count(*) FROM intents`,
-      [
-        ...key,
-        lease.carrier_account_id,
-        claim.worker_id,
-        lease.lease_epoch,
-        run.control_epoch,
-        now_us,
-        now_us + limits.dial_deadline_ms * 1_000,
-        limits.call_max_ms,
-        called,
-        attempts.map((attempt) => attempt.attempt_no),
-        attempts.map((attempt) => attempt.job.lead_id),
-        attempts.map((attempt) => attempt.token),
-        attempts.map((attempt) => attempt.from),
-        attempts.map((attempt) => attempt.to),
-      ],
-    );
+    insertIntents(tx, claim);
   }
   if (from_waiting > 0)
     tx.send('DELETE FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)', [
@@ -286,13 +271,57 @@ function writeClaim(
       clashing.map((job) => job.seq),
       now_us + CLASH_WAIT_US,
     );
+  const to_waiting = left_queue(clashing, 'queued') - from_waiting;
   tx.send(
     `UPDATE carillon.outbound_call_runs SET claim_cursor = $3, queued = queued - $4, waiting = waiting + $5,
        in_progress = in_progress + $6, lease_claimed = lease_claimed OR $6 > 0, lock_ts = now(), updated_at = now()
      WHERE business_id = $1 AND run_id = $2`,
-    [...key, cursor, from_queue, left_queue(clashing, 'queued') - from_waiting, attempts.length],
+    [...key, cursor, from_queue, to_waiting, attempts.length],
     1,
   );
+  const counted = {
+    ...run,
+    queued: run.queued - from_queue,
+    waiting: run.waiting + to_waiting,
+    in_progress: run.in_progress + attempts.length,
+  };
+  const erased = taken.filter((job) => isUnclaimed(job) && job.phone === null);
+  skipJobs(tx, counted, erased, ERASED, { limits, actor: localActor(`worker:${claim.worker_id}`) });
+}
+
+function insertIntents(tx: Tx, claim: Taken): void {
+  const { run, lease, attempts, now_us, limits } = claim;
+  tx.send(
+    `WITH intents AS (
+       INSERT INTO carillon.open_attempts (business_id, run_id, carrier_account_id, state, worker_id, lease_epoch,
+         control_epoch, intent_us, heard_us, deadline_us, call_max_ms, seq, attempt_no, lead_id, token, from_number,
+         to_number)
+       SELECT $1, $2, $3, 'dialing', $4, $5, $6, $7, $7, $8, $9, i.*
+       FROM unnest($10::int[], $11::int[], $12::bigint[], $13::text[], $14::text[], $15::text[]) AS i
+       RETURNING 1)
+     SELECT count(*) FROM intents`,
+    [
+      lease.business_id,
+      lease.run_id,
+      lease.carrier_account_id,
+      claim.worker_id,
+      lease.lease_epoch,
+      run.control_epoch,
+      now_us,
+      now_us + limits.dial_deadline_ms * 1_000,
+      limits.call_max_ms,
+      attempts.map((attempt) => attempt.seq),
+      attempts.map((attempt) => attempt.attempt_no),
+      attempts.map((attempt) => attempt.job.lead_id),
+      attempts.map((attempt) => attempt.token),
+      attempts.map((attempt) => attempt.from),
+      attempts.map((attempt) => attempt.to),
+    ],
+  );
+}
+
+function partition<T>(items: readonly T[], test: (item: T) => boolean): [T[], T[]] {
+  return [items.filter(test), items.filter((item) => !test(item))];
 }
 
 function postpone(tx: Tx, key: readonly [number, number], seqs: number[], due_us: number): void {

@@ -38,8 +38,7 @@ export function endJob(
 ): JobEnd {
   if (closing.next === 'review') return { status: 'needs_review', reason: closing.cause, due_us: null };
   const stopped = STOPPING.includes(run.status) || attempt.hang_up === 'job';
-  const pool = (reason: string, due_us: number): JobEnd =>
-    stopped ? { status: 'cancelled', reason: null, due_us: null } : { status: 'waiting', reason, due_us };
+  const pool = (reason: string, due_us: number) => toPool(reason, due_us, stopped);
   if (closing.next === 'pool') {
     // A policy may ask that a call which might have been is never made again by itself.
     if (closing.outcome === 'absent' && run.policy.review_always && !stopped)
@@ -51,6 +50,11 @@ export function endJob(
   const retry = isRetryable(closing.outcome) ? run.policy.retry?.[closing.outcome] : undefined;
   if (retry && calls_before < retry.times) return pool('retry', now_us + retry.after_s * 1_000_000);
   return { status: 'failed', reason: closing.cause, due_us: null };
+}
+
+/** Back to the pool, under the run's lock: to wait, never `queued`, which lies behind the claim cursor. */
+export function toPool(reason: string, due_us: number, stopped: boolean): JobEnd {
+  return stopped ? { status: 'cancelled', reason: null, due_us: null } : { status: 'waiting', reason, due_us };
 }
 
 const BACK_OFF_US = 100_000;
@@ -90,10 +94,10 @@ export async function closeAttempts(
   moveToHistory(tx, run, closed, now_us);
   const groups = Map.groupBy(ends, ({ end, closing }) => JSON.stringify([end.status, closing.outcome, end.reason]));
   for (const group of groups.values()) moveJobs(tx, run, group);
-  schedule(
+  scheduleJobs(
     tx,
     run,
-    ends.filter(({ end }) => end.due_us !== null),
+    ends.flatMap(({ attempt: { seq }, end: { due_us, reason } }) => (due_us === null ? [] : [{ seq, due_us, reason }])),
   );
   const refused = closed.find(({ closing }) => closing.lane_refused);
   if (refused) await haltLane(tx, run, refused, now_us, limits);
@@ -216,8 +220,9 @@ function moveJobs(tx: Tx, run: RunRow, group: { attempt: OpenAttempt; closing: C
   );
 }
 
-function schedule(tx: Tx, run: RunRow, waiting: { attempt: OpenAttempt; end: JobEnd }[]): void {
-  if (waiting.length === 0) return;
+/** When jobs that are `waiting` from now on are due. */
+export function scheduleJobs(tx: Tx, run: RunRow, jobs: { seq: Seq; due_us: number; reason: string | null }[]): void {
+  if (jobs.length === 0) return;
   tx.send(
     `WITH later AS (
        INSERT INTO carillon.job_schedule (business_id, run_id, seq, due_us, reason)
@@ -226,9 +231,9 @@ function schedule(tx: Tx, run: RunRow, waiting: { attempt: OpenAttempt; end: Job
     [
       run.business_id,
       run.run_id,
-      waiting.map(({ attempt }) => attempt.seq),
-      waiting.map(({ end }) => end.due_us),
-      waiting.map(({ end }) => end.reason),
+      jobs.map((job) => job.seq),
+      jobs.map((job) => job.due_us),
+      jobs.map((job) => job.reason),
     ],
   );
 }

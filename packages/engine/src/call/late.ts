@@ -14,6 +14,7 @@ import {
   type Recorded,
 } from './attempt.ts';
 import { closeAttempts, endJob, moveCounters } from './close.ts';
+import { CALL_AGAIN, COUNTED_AS_CALLED } from './resolve.ts';
 import { wantGone } from './unwanted.ts';
 
 interface ClosedRow extends AttemptKey {
@@ -32,7 +33,9 @@ interface ClosedRow extends AttemptKey {
 interface JobNow {
   status: JobStatus;
   attempts: number;
-  phone: string;
+  reason: string | null;
+  /** Null when the lead is erased: nobody calls there again. */
+  phone: string | null;
 }
 
 /**
@@ -67,7 +70,7 @@ export async function recordLate(
       [...keys, key.attempt_no],
     ),
     tx.query<JobNow>(
-      `SELECT j.status, j.attempts, l.phone FROM carillon.outbound_call_jobs j
+      `SELECT j.status, j.attempts, j.reason, l.phone FROM carillon.outbound_call_jobs j
        JOIN carillon.leads l ON l.business_id = j.business_id AND l.lead_id = j.lead_id
        WHERE j.business_id = $1 AND j.run_id = $2 AND j.seq = $3`,
       [...keys],
@@ -88,20 +91,25 @@ export async function recordLate(
     if (live) wantGone(tx, account, call.call_id, 'a second call for one attempt');
     return live ? 'unwanted' : 'nothing';
   }
-  const superseded = newer.length > 0 || job.status === 'completed';
+  // What a person said of a call that nobody could tell of stands until the carrier tells.
+  const counted_as_called = job.status === 'completed' && job.reason === COUNTED_AS_CALLED;
+  const superseded = newer.length > 0 || (job.status === 'completed' && !counted_as_called);
   // A waiting row of a run that stops is effectively cancelled, and its counter has moved already.
   const stopped = effectiveJobStatus(run.status, job.status) === 'cancelled';
-  if (live && (superseded || stopped || run.ended_at !== null)) {
+  const unwanted = whyUnwanted(job, superseded, stopped);
+  const over = unwanted !== null || run.ended_at !== null || counted_as_called;
+  if (live && over) {
     // The end of a call under review settles it; until then the run that ended stays ended.
-    if (job.status === 'needs_review' && !superseded && !hangsUp(run)) return 'nothing';
-    wantGone(tx, account, call.call_id, superseded ? 'superseded' : 'the run was stopped');
+    const settles_later = job.status === 'needs_review' || counted_as_called;
+    if (unwanted === null && settles_later && !hangsUp(run)) return 'nothing';
+    wantGone(tx, account, call.call_id, unwanted ?? STOPPED);
     return 'unwanted';
   }
   const attempt = {
     ...reopened(before, key, job, call, now_us, limits),
     hang_up: hangsUp(run) ? ('run' as const) : null,
   };
-  if (superseded || stopped || run.ended_at !== null) {
+  if (over) {
     await reviseClosed(tx, run, job, { attempt, call, actor, superseded }, limits, now_us);
     return 'applied';
   }
@@ -110,6 +118,21 @@ export async function recordLate(
   const counted = { ...run, [job.status]: run[job.status] - 1, in_progress: run.in_progress + 1 };
   if (verdict.kind === 'closed') await closeAttempts(tx, counted, [{ ...verdict, actor }], now_us, limits);
   return 'applied';
+}
+
+const STOPPED = 'the run was stopped';
+
+/** Why a call that shows up now can't be its attempt's any more; null when it can. */
+function whyUnwanted(job: JobNow, superseded: boolean, stopped: boolean): string | null {
+  if (superseded) return 'superseded';
+  if (job.phone === null) return 'the lead was erased';
+  return stopped ? STOPPED : null;
+}
+
+/** A job of which nobody could say whether its call took place, or only a person. */
+function isUncertain(job: JobNow): boolean {
+  if (job.status === 'completed') return job.reason === COUNTED_AS_CALLED;
+  return job.status === 'needs_review' || (job.status === 'cancelled' && job.reason === CALL_AGAIN);
 }
 
 /** Its last pause or stop wanted live calls hung up: also those that only show up now. */
@@ -136,7 +159,7 @@ function reopened(
     ...before,
     ...key,
     revision: before.revision + 1,
-    to_number: job.phone,
+    to_number: job.phone ?? '',
     deadline_us: before.intent_us,
     call_max_ms: limits.call_max_ms,
     state,
@@ -213,15 +236,16 @@ async function reviseClosed(
   const verdict = applyEvidence(attempt, { kind: 'call', call }, now_us);
   if (verdict.kind !== 'closed') throw new Error('a call that has ended did not close its attempt');
   revise(tx, attempt, verdict.closing, now_us);
-  if (job.status !== 'needs_review' || superseded) return;
+  if (!isUncertain(job) || superseded) return;
   const end = endJob({ ...run, status: 'completed', policy: { ...run.policy, retry: {} } }, verdict, 0, now_us);
   tx.send(
     `UPDATE carillon.outbound_call_jobs SET status = $4, last_outcome = $5, reason = $6, updated_at = now()
-     WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND status = 'needs_review'`,
-    [tx.business_id, attempt.run_id, attempt.seq, end.status, verdict.closing.outcome, end.reason],
+     WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND status = $7`,
+    [tx.business_id, attempt.run_id, attempt.seq, end.status, verdict.closing.outcome, end.reason, job.status],
     1,
   );
-  moveCounters(tx, run, { needs_review: -1, [end.status]: 1 }, { settled: true, limits, actor });
+  if (end.status === job.status) return;
+  moveCounters(tx, run, { [job.status]: -1, [end.status]: 1 }, { settled: true, limits, actor });
 }
 
 /** Appends what is known better now; the row of the revision before stays as it was. */

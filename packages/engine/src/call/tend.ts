@@ -35,7 +35,7 @@ export async function findDue(db: Database, limits: Limits): Promise<Due[]> {
          WHEN state = 'unknown'
            THEN CASE WHEN asked_us < now_us - $1::bigint * 1000 OR asked_us > ahead_us THEN 'reconcile' END
          WHEN hang_up IS NOT NULL AND (asked_us < now_us - $2::bigint * 1000 OR asked_us > ahead_us) THEN 'hang_up'
-         WHEN greatest(heard_us, asked_us) < now_us - $3::bigint * 1000 OR greatest(heard_us, asked_us) > ahead_us
+         WHEN asked_us < 0 OR greatest(heard_us, asked_us) < now_us - $3::bigint * 1000 OR greatest(heard_us, asked_us) > ahead_us
            THEN 'poll'
        END AS errand
        FROM carillon.open_attempts, clock) due

@@ -69,7 +69,7 @@ type Texts = Pick<UpdateLead, 'name' | 'external_id' | 'time_zone' | 'attributes
 /** Throws `invalid_request` for a time zone that is none and for what can't be kept. */
 export function checkTexts(input: Texts): void {
   const texts = [input.name, input.external_id, ...Object.entries(input.attributes ?? {}).flat()];
-  if (!texts.every((text) => text == null || isStorable(text)))
+  if (!texts.every((text) => text === undefined || text === null || isStorable(text)))
     throw new CarillonError('invalid_request', { problem: 'a text has a NUL or half a character in it' });
   if (input.time_zone && !isTimeZone(input.time_zone))
     throw new CarillonError('invalid_request', {

@@ -14,6 +14,7 @@ import {
 } from '@carillon/contract';
 import type { Database, Tx } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
+import { isoMicroseconds, readAttempts, viewAttempt } from './attempts.ts';
 import { type LaneNews, type RunRow, viewRun } from './row.ts';
 
 /** Pages are keyset pages: `after` is the last item's key, never an offset. */
@@ -55,11 +56,11 @@ export async function listRuns(
   return keysetPage(rows.map(viewRun), options.limit, (run) => String(run.run_id));
 }
 
-interface JobRow {
+export interface JobRow {
   run_id: RunId;
   seq: JobKey['seq'];
   lead_id: number;
-  phone: string;
+  phone: string | null;
   lead_name: string | null;
   run_status: RunStatus;
   status: JobStatus;
@@ -83,7 +84,13 @@ const JOB = `
     WHERE business_id = $1 AND run_id = $2 AND seq = j.seq AND j.status = 'waiting' OFFSET 0) s ON true
   WHERE j.business_id = $1 AND j.run_id = $2`;
 
-/** A run's jobs by number, optionally those that effectively are in one state. Throws `run_not_found`. */
+/** Rows looked through for one page: status is in no index, and the one job under review may be the millionth. */
+const PAGE_SCANS_JOBS = 100_000;
+
+/**
+ * A run's jobs by number, optionally those that effectively are in one state: then a page may be short, or empty, though
+ * it has a next one. Throws `run_not_found`.
+ */
 export async function listJobs(
   db: Database,
   business_id: BusinessId,
@@ -91,22 +98,20 @@ export async function listJobs(
   options: { status?: JobStatus | undefined; after?: number | undefined; limit: number },
 ): Promise<Page<Job>> {
   return await inBusiness(db, business_id, async (tx) => {
-    const [run] = await tx.query<{ status: RunStatus }>(
-      'SELECT status FROM carillon.outbound_call_runs WHERE business_id = $1 AND run_id = $2',
+    const [run] = await tx.query<{ status: RunStatus; filled_seq: number }>(
+      'SELECT status, filled_seq FROM carillon.outbound_call_runs WHERE business_id = $1 AND run_id = $2',
       [business_id, run_id],
     );
     if (!run) throw new CarillonError('run_not_found');
+    const after = options.after ?? 0;
+    const to = Math.min(after + PAGE_SCANS_JOBS, run.filled_seq);
+    const statuses = options.status ? rowStatusesOf(run.status, options.status) : null;
     const rows = await tx.query<JobRow>(
-      `${JOB} AND j.seq > $3 AND ($4::text[] IS NULL OR j.status = ANY ($4)) ORDER BY j.seq LIMIT $5`,
-      [
-        business_id,
-        run_id,
-        options.after ?? 0,
-        options.status ? rowStatusesOf(run.status, options.status) : null,
-        options.limit + 1,
-      ],
+      `${JOB} AND j.seq > $3 AND j.seq <= $4 AND ($5::text[] IS NULL OR j.status = ANY ($5)) ORDER BY j.seq LIMIT $6`,
+      [business_id, run_id, after, to, statuses, options.limit + 1],
     );
-    return keysetPage(rows.map(viewJob), options.limit, (job) => job.job_id.split('-')[1] ?? '');
+    const page = keysetPage(rows.map(viewJob), options.limit, (job) => job.job_id.split('-')[1] ?? '');
+    return { items: page.items, next: page.next ?? (to < run.filled_seq ? String(to) : null) };
   });
 }
 
@@ -116,20 +121,6 @@ function rowStatusesOf(run: RunStatus, wanted: JobStatus): JobStatus[] {
   return candidates.filter((status) => effectiveJobStatus(run, status) === wanted);
 }
 
-interface AttemptRow {
-  attempt_no: number;
-  state: string;
-  outcome: Outcome | null;
-  cause: string | null;
-  call_id: string | null;
-  from_number: string;
-  intent_us: number;
-  placed_us: number | null;
-  answered_us: number | null;
-  ended_us: number | null;
-  duration_s: number | null;
-}
-
 /** One job with all its attempts, the open one last. Throws `job_not_found`. */
 export async function getJob(
   db: Database,
@@ -137,28 +128,16 @@ export async function getJob(
   key: JobKey,
 ): Promise<Job & { attempts_made: Attempt[] }> {
   return await inBusiness(db, business_id, async (tx) => {
-    const params = [business_id, key.run_id, key.seq];
     const [jobs, attempts] = await Promise.all([
-      tx.query<JobRow>(`${JOB} AND j.seq = $3`, params),
-      tx.query<AttemptRow>(
-        `SELECT * FROM (
-           SELECT DISTINCT ON (attempt_no) attempt_no, 'closed' AS state, outcome, cause, call_id, from_number,
-                  intent_us, placed_us, answered_us, ended_us, duration_s
-           FROM carillon.attempts WHERE business_id = $1 AND run_id = $2 AND seq = $3
-           ORDER BY attempt_no, revision DESC) closed
-         UNION ALL
-         SELECT attempt_no, state, NULL, cause, call_id, from_number, intent_us, placed_us, answered_us, NULL, NULL
-         FROM carillon.open_attempts WHERE business_id = $1 AND run_id = $2 AND seq = $3
-         ORDER BY attempt_no`,
-        params,
-      ),
+      tx.query<JobRow>(`${JOB} AND j.seq = $3`, [business_id, key.run_id, key.seq]),
+      readAttempts(tx, [key]),
     ]);
     if (!jobs[0]) throw new CarillonError('job_not_found');
-    return { ...viewJob(jobs[0]), attempts_made: attempts.map(viewAttempt) };
+    return { ...viewJob(jobs[0]), attempts_made: (attempts.get(formatJobId(key)) ?? []).map(viewAttempt) };
   });
 }
 
-function viewJob(row: JobRow): Job {
+export function viewJob(row: JobRow): Job {
   return {
     job_id: formatJobId(row),
     run_id: row.run_id,
@@ -172,26 +151,6 @@ function viewJob(row: JobRow): Job {
     due_at: isoMicroseconds(row.due_us),
     updated_at: row.updated_at.toISOString(),
   };
-}
-
-function viewAttempt(row: AttemptRow): Attempt {
-  return {
-    attempt_no: row.attempt_no,
-    state: row.state,
-    outcome: row.outcome,
-    cause: row.cause,
-    call_id: row.call_id,
-    from: row.from_number,
-    intent_at: new Date(row.intent_us / 1_000).toISOString(),
-    placed_at: isoMicroseconds(row.placed_us),
-    answered_at: isoMicroseconds(row.answered_us),
-    ended_at: isoMicroseconds(row.ended_us),
-    duration_s: row.duration_s,
-  };
-}
-
-function isoMicroseconds(us: number | null): string | null {
-  return us === null ? null : new Date(us / 1_000).toISOString();
 }
 
 /** `rows` holds one more than `limit` when there is a next page. */

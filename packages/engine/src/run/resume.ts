@@ -1,17 +1,17 @@
-import type { BusinessId, Run, RunId } from '@carillon/contract';
+import type { BusinessId, FromRun, Run, RunId } from '@carillon/contract';
 import { CarillonError } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
 import { trailRun } from '../audit/trail.ts';
 import type { Database } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
-import { fixList } from './create.ts';
+import { fixLeads } from './create.ts';
 import { readRun } from './read.ts';
-import { lockRun } from './row.ts';
+import { lockRun, type RunRow } from './row.ts';
 
 /**
- * Lets a paused run go on where it was, and starts a draft, whose list is fixed now. A run that goes on already is
- * answered as it is. Throws `run_not_found`, `run_state_conflict`, `list_empty`.
+ * Lets a paused run go on where it was, and starts a draft, whose leads are fixed now. A run that goes on already is
+ * answered as it is. Throws `run_not_found`, `run_state_conflict`, `list_empty`, `follow_up_empty`.
  */
 export async function resumeRun(
   db: Database,
@@ -25,7 +25,7 @@ export async function resumeRun(
     if (run.status === 'pending' || run.status === 'running') return await readRun(tx, run_id);
     if (run.status !== 'paused' && run.status !== 'draft')
       throw new CarillonError('run_state_conflict', { status: run.status, action: 'resumed' });
-    if (run.status === 'draft') await fixList(tx, run_id, limits);
+    if (run.status === 'draft' && run.filled_seq === 0) await fixLeads(tx, run_id, earlierOf(run), limits);
     const status = run.started_at === null ? 'pending' : 'running';
     await tx.query(
       `UPDATE carillon.outbound_call_runs SET status = $3, pause_reason = NULL, live_calls = NULL,
@@ -38,4 +38,8 @@ export async function resumeRun(
     if (resumed.total_leads === 0) throw new CarillonError('list_empty');
     return resumed;
   });
+}
+
+function earlierOf({ from_run_id, from_outcomes }: RunRow): FromRun | null {
+  return from_run_id === null || from_outcomes === null ? null : { run_id: from_run_id, outcomes: from_outcomes };
 }

@@ -1,4 +1,4 @@
-import type { LiveCalls, Policy, Run, RunId, RunStatus } from '@carillon/contract';
+import type { FollowUpOutcome, LiveCalls, Policy, Run, RunId, RunStatus } from '@carillon/contract';
 import { CarillonError, isFinalRun } from '@carillon/contract';
 import type { Tx } from '../db/database.ts';
 
@@ -20,6 +20,8 @@ export interface RunRow extends Counters {
   name: string;
   status: RunStatus;
   list_id: number | null;
+  from_run_id: RunId | null;
+  from_outcomes: FollowUpOutcome[] | null;
   carrier_account_id: number;
   concurrency: number;
   policy: Policy;
@@ -89,6 +91,7 @@ export function viewRun(row: RunRow & LaneNews): Run {
     cursor_position: row.cursor_position,
     concurrency: row.concurrency,
     list_id: row.list_id,
+    from_run_id: row.from_run_id,
     carrier_account_id: row.carrier_account_id,
     last_error: row.last_error,
     waiting_reason: waitingReason(row),

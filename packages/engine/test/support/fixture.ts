@@ -95,7 +95,7 @@ export async function startRun(
   request: Partial<StartRun> = {},
   idempotency_key?: string,
 ): Promise<RunId> {
-  const body = { ...(request.lead_ids ? {} : { list_id: tenant.list_id }), ...request };
+  const body = { ...(request.lead_ids || request.from_run ? {} : { list_id: tenant.list_id }), ...request };
   const { run } = await createRun(fixture.db, tenant.business_id, body, {
     actor,
     limits: fixture.limits,
@@ -152,6 +152,7 @@ export interface RunFacts {
   completed: number;
   failed: number;
   cancelled: number;
+  skipped: number;
   needs_review: number;
   cursor_position: number;
   claim_cursor: number;
@@ -177,7 +178,7 @@ export async function readRow(fixture: Fixture, run_id: RunId): Promise<RunFacts
 export async function recount(fixture: Fixture, run_id: RunId) {
   const [row] = await fixture.rows<{ kept: Record<string, number>; counted: Record<string, number> }>(
     `SELECT jsonb_build_object('queued', r.queued, 'waiting', r.waiting, 'in_progress', r.in_progress,
-         'completed', r.completed, 'failed', r.failed, 'cancelled', r.cancelled, 'needs_review', r.needs_review,
+         'completed', r.completed, 'failed', r.failed, 'cancelled', r.cancelled, 'skipped', r.skipped, 'needs_review', r.needs_review,
          'cursor_position', r.cursor_position) AS kept,
        (SELECT jsonb_build_object('queued', count(*) FILTER (WHERE e = 'queued') + r.total_leads - count(*)
             - CASE WHEN r.status IN ('cancelling', 'cancelled', 'failed') THEN r.total_leads - count(*) ELSE 0 END,
@@ -186,7 +187,7 @@ export async function recount(fixture: Fixture, run_id: RunId) {
           'failed', count(*) FILTER (WHERE e = 'failed'),
           'cancelled', count(*) FILTER (WHERE e = 'cancelled')
             + CASE WHEN r.status IN ('cancelling', 'cancelled', 'failed') THEN r.total_leads - count(*) ELSE 0 END,
-          'needs_review', count(*) FILTER (WHERE e = 'needs_review'),
+          'skipped', count(*) FILTER (WHERE e = 'skipped'), 'needs_review', count(*) FILTER (WHERE e = 'needs_review'),
           'cursor_position', count(*) FILTER (WHERE e IN ('completed', 'failed', 'cancelled', 'skipped', 'needs_review'))
             + CASE WHEN r.status IN ('cancelling', 'cancelled', 'failed') THEN r.total_leads - count(*) ELSE 0 END)
         FROM (SELECT CASE WHEN r.status IN ('cancelling', 'cancelled', 'failed') AND j.status IN ('queued', 'waiting')
