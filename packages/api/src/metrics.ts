@@ -1,7 +1,10 @@
-import { type Database, transactionRetries } from '@carillon/engine';
+import type { ReadinessReport } from '@carillon/contract';
+import type { Clock, Database, Limits } from '@carillon/engine';
 import type { FastifyInstance } from 'fastify';
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { measureInstallation } from './installation-metrics.ts';
 import { routeOf } from './logging.ts';
+import { createProcessMetrics } from './process-metrics.ts';
 
 /** What this process has seen. Nothing here names a business: whoever may scrape may know all of it. */
 export interface Metrics {
@@ -16,33 +19,13 @@ export interface Metrics {
   /** Security events that stand in the log and not in the trail. */
   security_lost: Counter;
   streams: Gauge;
+  /** Notes what a full check of readiness in this process has found. */
+  tellReadiness(report: ReadinessReport): void;
 }
 
-export function createMetrics(db: Database): Metrics {
-  const registry = new Registry();
+export function createMetrics(of: { db: Database; limits: Limits; clock: Clock }): Metrics {
+  const registry = createProcessMetrics(of.db);
   const registers = [registry];
-  collectDefaultMetrics({ register: registry });
-  new Counter({
-    name: 'carillon_transaction_retries_total',
-    help: 'Transactions run again after a serialisation failure or a deadlock.',
-    registers,
-    collect() {
-      this.reset();
-      this.inc(transactionRetries.count);
-    },
-  });
-  new Gauge({
-    name: 'carillon_database_connections',
-    help: 'Connections of the application pool by what they do; waiting: requests that wait for one.',
-    labelNames: ['state'],
-    registers,
-    collect() {
-      const { busy, idle, waiting } = db.connections();
-      this.set({ state: 'busy' }, busy);
-      this.set({ state: 'idle' }, idle);
-      this.set({ state: 'waiting' }, waiting);
-    },
-  });
   return {
     registry,
     evidence: new Counter({
@@ -73,6 +56,7 @@ export function createMetrics(db: Database): Metrics {
       registers,
     }),
     streams: new Gauge({ name: 'carillon_event_streams', help: 'Open event streams.', registers }),
+    tellReadiness: measureInstallation(registry, of),
   };
 }
 

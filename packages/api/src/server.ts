@@ -26,6 +26,7 @@ import { keyRoutes } from './routes/keys.ts';
 import { leadRoutes } from './routes/leads.ts';
 import { listRoutes } from './routes/lists.ts';
 import { operationRoutes } from './routes/operations.ts';
+import { readinessRoutes } from './routes/readiness.ts';
 import { reviewRoutes } from './routes/reviews.ts';
 import { runRoutes } from './routes/runs.ts';
 import { securityEventRoutes } from './routes/security-events.ts';
@@ -99,6 +100,7 @@ export async function buildApi(options: ApiOptions): Promise<ZodApp> {
   businessRoutes(app, context);
   securityEventRoutes(app, context);
   auditEventRoutes(app, context);
+  readinessRoutes(app, context, options.app_url);
   operationRoutes(app, context);
   await app.register((scope) => webhookRoutes(scope, context));
   await serveDocs(app);
@@ -138,7 +140,7 @@ function takeJson(app: FastifyInstance): void {
 
 function createContext(app: ZodApp, options: ApiOptions, api_limits: ApiLimits): ApiContext {
   const { db, limits } = options;
-  const metrics = createMetrics(db);
+  const metrics = createMetrics({ db, limits, clock: systemClock });
   const waker = createWaker(db, limits.gather_ms, (error) =>
     app.log.debug({ error: describeError(error) }, 'a wake was lost; polling does its work'),
   );

@@ -9,6 +9,7 @@ import {
 } from '@carillon/contract';
 import { readAnswer, type Recorded, reportForgottenCall } from '@carillon/engine';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { createCallbackNotes } from './callback-notes.ts';
 import type { ApiContext } from './context.ts';
 import { cacheCredentials, type ReadCredentials } from './credentials.ts';
 import { describeError } from './logging.ts';
@@ -24,6 +25,7 @@ export async function webhookRoutes(app: FastifyInstance, context: ApiContext): 
   await app.register(formbody, { bodyLimit: context.api_limits.webhook_body_bytes });
   const credentials = cacheCredentials(context);
   const soon = boundWaiting(context);
+  const heard = createCallbackNotes(context);
   const config = { access: 'signed', expects: 'application/x-www-form-urlencoded' } as const;
   const bodyLimit = context.api_limits.webhook_body_bytes;
   const schema = { hide: true };
@@ -31,6 +33,7 @@ export async function webhookRoutes(app: FastifyInstance, context: ApiContext): 
   app.post(`${CALLBACK_ROUTE}/status`, { config, bodyLimit, schema }, async (request, reply) => {
     await soon(async () => {
       const { path, driver, carrier_request } = await readSigned(request, context, credentials);
+      heard(path.business_id, path.carrier_account_id);
       const call = driver.readEvent(carrier_request);
       if (!call) throw new CarillonError('invalid_request', { problem: 'it is no status callback of this carrier' });
       const recorded = await recordCall(request, context, path, call);
@@ -42,6 +45,7 @@ export async function webhookRoutes(app: FastifyInstance, context: ApiContext): 
   app.post(`${CALLBACK_ROUTE}/answer`, { config, bodyLimit, schema }, async (request, reply) => {
     const answer = await soon(async () => {
       const { path, driver, carrier_request } = await readSigned(request, context, credentials);
+      heard(path.business_id, path.carrier_account_id);
       // That the lead answers is evidence too, and may be the first that is heard of this call: an attempt that was
       // believed absent is taken back by it, before the lead is told to hang up.
       const call = driver.readEvent(carrier_request);

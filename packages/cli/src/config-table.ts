@@ -121,6 +121,14 @@ export const SETTINGS = {
     schema: secret,
     secret: true,
   }),
+  metrics_port: setting({
+    name: 'CARILLON_METRICS_PORT',
+    about: "Where a worker serves its own metrics to Prometheus, at /metrics; the API's are at its own port",
+    unit: 'port',
+    default: 'none: it serves nothing',
+    expected: `a whole number from 0 to ${PORT_MAX}`,
+    schema: whole(0, PORT_MAX),
+  }),
   log_level: setting({
     name: 'CARILLON_LOG_LEVEL',
     about: 'Logs go to standard error, one JSON object a line; "debug" also shows where errors come from',

@@ -17,6 +17,7 @@ export interface Config {
   data_dir: string;
   host: string;
   port: number | undefined;
+  metrics_port: number | undefined;
   public_url: string | undefined;
   /** 32 bytes. */
   secret: Buffer | undefined;
@@ -93,6 +94,7 @@ export function readConfig(
       parse(SETTINGS.data_dir, { name: '--data', text: overrides.data }) ?? SETTINGS.data_dir.schema.parse('.carillon'),
     host: parse(SETTINGS.host) ?? '127.0.0.1',
     port: parse(SETTINGS.port, { name: '--port', text: overrides.port }),
+    metrics_port: parse(SETTINGS.metrics_port),
     public_url: parse(SETTINGS.public_url),
     secret: parse(SETTINGS.secret),
     log_level: parse(SETTINGS.log_level),

@@ -12,6 +12,7 @@ import { carrierSimCommand, SIM_PORT } from './commands/carrier-sim.ts';
 import { keyCreateCommand, keyListCommand, keyRevokeCommand } from './commands/key.ts';
 import { leadsImportCommand } from './commands/leads.ts';
 import { migrateCommand } from './commands/migrate.ts';
+import { readinessCommand } from './commands/readiness.ts';
 import { startCommand } from './commands/start.ts';
 import { workerCommand } from './commands/worker.ts';
 import { createRunner, type Io } from './context.ts';
@@ -103,6 +104,21 @@ function addServing(program: Command, run: Runner): void {
     program.command('worker').description('One worker process.').addOption(dataDir()),
     ['database', 'secret', 'public_url'],
     workerCommand,
+  );
+  run(
+    program
+      .command('readiness')
+      .description('The seven points, each proven on the running installation; the exit code says whether all hold.')
+      .addOption(new Option('--ask-carrier', "ask each account's carrier whether it takes its credentials"))
+      .addOption(
+        new Option('--timeout <seconds>', 'what is not proven by then is not ok')
+          .argParser(parsed(z.coerce.number().int().min(5).max(3_600), 'a whole number of seconds from 5 to 3600'))
+          .default(60),
+      )
+      .addOption(dataDir())
+      .addOption(asJson()),
+    ['database', 'secret'],
+    readinessCommand,
   );
   run(
     program

@@ -190,7 +190,7 @@ describe('what a command needs', () => {
 describe('a misspelt name', () => {
   it.each([
     ['CARILLON_LEASE_TTL', 'CARILLON_LEASE_TTL_MS'],
-    ['CARILLON_LISTENING_PORT', 'CARILLON_PORT'],
+    ['CARILLON_PORTS', 'CARILLON_PORT'],
     ['CARILLON_DATABASE_URL', 'CARILLON_OWNER_DATABASE_URL'],
     ['CARILLON_RING_TIME_OUT_MS', 'CARILLON_RING_TIMEOUT_MS'],
   ])('%s is reported beside %s', (written, meant) => {

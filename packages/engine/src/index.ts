@@ -121,4 +121,5 @@ export {
   tellWorkerClock,
 } from './probe/server.ts';
 export { substituteWorker } from './probe/substitute.ts';
+export { readVitals, type Vitals } from './probe/vitals.ts';
 export { probeWalls } from './probe/walls.ts';

@@ -169,8 +169,8 @@ async function provePoints(check: Check, flock: Flock): Promise<ReadinessResult[
     { business_id: left.business_id, run_id: left_run.run_id as RunId, total_leads: left_run.total_leads },
   ];
   const cursor = await prove(clock, 'cursor', () => proveCursor(check, canaryRuns));
-  // What a point has found wrong with its own canary is told there, and not once more as a broken invariant.
-  const sound = canaryRuns.filter((_, index) => [cancel, reclaim][index]?.ok);
+  // What a point has found wrong with its canary is told there, and not once more as a broken invariant. Both are stopped.
+  const sound = canaryRuns.filter((_, index) => cancel.ok && [cancel, reclaim][index]?.ok);
   const invariants = await prove(clock, 'invariants', () => proveInvariants(check, sound, cursor));
   return [constraint, cancel, isolation, cursor, reclaim, invariants];
 }

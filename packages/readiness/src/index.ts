@@ -1,3 +1,3 @@
 export { checkBusiness, checkReadiness } from './check.ts';
 export { DEFAULT_TIMEOUT_MS, type ReadinessOptions } from './options.ts';
-export { shareCheck } from './share.ts';
+export { shareChecks } from './share.ts';

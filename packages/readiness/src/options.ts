@@ -15,6 +15,8 @@ export interface ReadinessOptions {
   timeout_ms: number;
   /** Asks each real account's carrier for its calls of the last minute: a question that calls nobody. */
   ask_carrier: boolean;
+  /** Ends the check early; the canaries are removed all the same. */
+  stop?: AbortSignal;
 }
 
 export const DEFAULT_TIMEOUT_MS = 60_000;
@@ -33,6 +35,11 @@ export interface Check extends ReadinessOptions {
 }
 
 /** Waits at most `ms`, and never beyond the whole check's time. */
-export function patience({ clock, until_monotonic_ms }: Check, ms: number): Patience {
-  return { clock, until_monotonic_ms: Math.min(until_monotonic_ms, clock.monotonicMs() + ms) };
+export function patience({ clock, until_monotonic_ms, stop }: Check, ms: number): Patience {
+  return { clock, stop, until_monotonic_ms: Math.min(until_monotonic_ms, clock.monotonicMs() + ms) };
+}
+
+/** Whether the check's time is over. */
+export function isOver({ clock, until_monotonic_ms, stop }: Check): boolean {
+  return stop?.aborted === true || clock.monotonicMs() >= until_monotonic_ms;
 }

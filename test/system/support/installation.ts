@@ -106,6 +106,7 @@ export async function createInstallation(given?: Server) {
 
   return {
     env,
+    simUrl,
     api,
     sim,
     rows,

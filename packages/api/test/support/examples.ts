@@ -95,6 +95,7 @@ export const EXAMPLES: Record<string, Example[]> = {
     { may: OWN, ok: 200, names: { lead: 'lead_not_found' }, request: ({ lead }) => url(`/api/leads/${lead}/erase`) },
   ],
 
+  'GET /api/readiness': [{ may: [...READ, ...SYSTEM], ok: 200 }],
   'GET /api/carrier_accounts': [{ may: OWN, ok: 200 }],
   'POST /api/carrier_accounts': [{ may: OWN, ok: 201, request: () => ({ payload: accountBody() }) }],
   'POST /api/carrier_accounts/:carrier_account_id/resume': [

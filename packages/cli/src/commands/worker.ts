@@ -1,7 +1,8 @@
+import { startMetricsServer } from '@carillon/api';
 import { systemClock } from '@carillon/engine';
 import { startWorker } from '@carillon/worker';
 import type { CommandContext } from '../context.ts';
-import { openDrivers, publicUrl } from '../installation.ts';
+import { listenError, openDrivers, publicUrl } from '../installation.ts';
 import { createLogger } from '../logger.ts';
 import { aborted } from '../signals.ts';
 import { API_PORT, serve } from './api.ts';
@@ -13,6 +14,15 @@ export async function workerCommand(context: CommandContext): Promise<void> {
   await serve(context, 'worker', async ({ db, installation, secret, stop }) => {
     if (config.public_url === undefined)
       output.warn(`carillon: CARILLON_PUBLIC_URL is not set; carriers are told to call back at ${public_url}`);
+    await using metrics = new AsyncDisposableStack();
+    if (config.metrics_port !== undefined) {
+      const { host, metrics_port: port } = config;
+      const server = await startMetricsServer({ db, host, port }).catch((error: unknown) => {
+        throw listenError(error, host, port, 'choose another with CARILLON_METRICS_PORT');
+      });
+      metrics.defer(() => server.close());
+      output.say(`Its metrics are at ${server.url}`);
+    }
     const worker = startWorker({
       db,
       app_url: installation.app_url,

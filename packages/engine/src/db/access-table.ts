@@ -83,7 +83,16 @@ export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
   unwanted_calls: ['business_id', 'carrier_account_id', 'call_id', 'asked_us', 'over_at'],
   api_keys: ['business_id', 'key_id', 'created_at'],
   // One number of one account at the carrier, entered by two businesses: their calls could be taken for each other's.
-  carrier_accounts: ['business_id', 'carrier_account_id', 'base_url', 'account_sid', 'from_numbers', 'created_at'],
+  carrier_accounts: [
+    'business_id',
+    'carrier_account_id',
+    'base_url',
+    'account_sid',
+    'from_numbers',
+    'created_at',
+    'last_callback_at',
+  ],
+  lanes: ['business_id', 'carrier_account_id', 'halted_reason', 'halted_until_us'],
   lists: ['business_id', 'list_id', 'created_at'],
   list_imports: ['business_id', 'import_id', 'created_at'],
   leads: ['business_id', 'lead_id', 'created_at'],

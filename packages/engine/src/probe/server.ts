@@ -63,6 +63,11 @@ export interface LoadProbe {
   oldest_unknown_s: number | null;
   /** Calls that nobody wants and that are not known to be over. */
   unwanted_calls: number;
+  /** Live calls of which their carrier has said nothing for two minutes. */
+  silent_calls: number;
+  /** Since the last callback of any carrier; null: there was none. */
+  last_callback_age_s: number | null;
+  halted_lanes: number;
   needs_review: number;
   runs_failed: number;
   reclaims: number;
@@ -89,6 +94,13 @@ export async function probeLoad(db: Database, limits: Limits): Promise<LoadProbe
        (SELECT count(*) FROM unknown) AS unknown_attempts,
        (SELECT (extract(epoch FROM now()) - min(deadline_us) / 1e6)::float8 FROM unknown) AS oldest_unknown_s,
        (SELECT count(*) FROM carillon.unwanted_calls WHERE over_at IS NULL) AS unwanted_calls,
+       (SELECT count(*) FROM carillon.open_attempts
+        WHERE state IN ('placed', 'ringing', 'in_call') AND heard_us < (extract(epoch FROM now()) - 120) * 1000000)
+         AS silent_calls,
+       (SELECT extract(epoch FROM now() - max(last_callback_at))::float8 FROM carillon.carrier_accounts)
+         AS last_callback_age_s,
+       (SELECT count(*) FROM carillon.lanes WHERE halted_reason IS NOT NULL
+          AND (halted_until_us IS NULL OR halted_until_us > extract(epoch FROM now()) * 1000000)) AS halted_lanes,
        (SELECT coalesce(sum(needs_review), 0)::bigint FROM runs) AS needs_review,
        (SELECT count(*) FROM runs WHERE status = 'failed') AS runs_failed,
        (SELECT coalesce(sum(reclaim_count), 0)::bigint FROM runs) AS reclaims`,

@@ -1,5 +1,5 @@
 import type { BusinessId } from '@carillon/contract';
-import { appGrants } from '../db/access-table.ts';
+import { compareAccess, findWallFaults } from '../db/check-access.ts';
 import { checkLogin, LoginError } from '../db/check-login.ts';
 import { type Database, discover, queryGlobal, sqlState } from '../db/database.ts';
 import { rolledBack } from './roll-back.ts';
@@ -23,14 +23,8 @@ export async function probeWalls(db: Database, mine: BusinessId, other: Business
      WHERE c.relnamespace = to_regnamespace('carillon') AND c.relkind IN ('r', 'p') AND a.attname = 'business_id'
        AND NOT a.attisdropped`,
   );
-  const found = await Promise.all([
-    attack(db, mine, other),
-    withoutBusiness(db),
-    catalogBreaches(db),
-    grantBreaches(db),
-    loginBreaches(db),
-  ]);
-  return { tables: tables[0]?.tables ?? 0, breaches: found.flat() };
+  const [catalog, attacked, unset] = await Promise.all([readCatalog(db), attack(db, mine, other), withoutBusiness(db)]);
+  return { tables: tables[0]?.tables ?? 0, breaches: [...catalog.causes, ...attacked, ...unset, ...catalog.grants] };
 }
 
 /** Dynamic on the server, with its own quoting: the tables to come are tried as well. */
@@ -112,62 +106,33 @@ async function withoutBusiness(db: Database): Promise<string[]> {
   }
 }
 
-const WALL = "(business_id = (current_setting('carillon.business_id'::text))::bigint)";
-
-/** Row security enabled and forced, the wall itself in place, and no other door but discovery's, on every table. */
-async function catalogBreaches(db: Database): Promise<string[]> {
-  const rows = await queryGlobal<{ breach: string }>(
-    db,
-    `WITH tenant AS (
-       SELECT c.* FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-       WHERE c.relnamespace = to_regnamespace('carillon') AND c.relkind IN ('r', 'p') AND a.attname = 'business_id'
-         AND NOT a.attisdropped)
-     SELECT relname || ': row security is not enabled' AS breach FROM tenant WHERE NOT relrowsecurity
-     UNION ALL
-     SELECT relname || ': row security is not forced' FROM tenant WHERE NOT relforcerowsecurity
-     UNION ALL
-     SELECT t.relname || ': the policy business_wall is missing or another one' FROM tenant t
-     WHERE NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = t.oid AND p.polname = 'business_wall'
-                          AND p.polcmd = '*' AND p.polpermissive AND p.polroles = '{0}'
-                          AND pg_get_expr(p.polqual, t.oid) = $1 AND pg_get_expr(p.polwithcheck, t.oid) = $1)
-     UNION ALL
-     SELECT t.relname || ': the policy ' || p.polname || ' opens it' FROM tenant t JOIN pg_policy p ON p.polrelid = t.oid
-     WHERE p.polpermissive AND p.polname <> 'business_wall'
-       AND NOT (p.polname = 'discovery_read' AND p.polcmd = 'r' AND NOT p.polroles @> '{0}')
-     ORDER BY 1`,
-    [WALL],
-  );
-  return rows.map(({ breach }) => breach);
-}
-
-/** What the application may do with a table beyond the list of grants. */
-async function grantBreaches(db: Database): Promise<string[]> {
-  const may = Object.entries(appGrants).flatMap(([table, privileges]) => privileges.map((p) => `${table} ${p}`));
-  const rows = await queryGlobal<{ breach: string }>(
-    db,
-    `SELECT c.relname || ': the application may ' || p AS breach
-     FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
-     WHERE c.relnamespace = to_regnamespace('carillon') AND c.relkind IN ('r', 'p', 'v', 'm')
-       AND has_table_privilege(c.oid, p) AND c.relname || ' ' || p <> ALL ($1) ORDER BY 1`,
-    [may],
-  );
-  return rows.map(({ breach }) => breach);
-}
-
-/** The logins' own strength, and their memberships; and whether discovery can write. */
-async function loginBreaches(db: Database): Promise<string[]> {
-  const strong = await checkLogin(db).then(
-    () => [],
-    (error: unknown) => {
-      if (error instanceof LoginError) return [error.message];
-      throw error;
-    },
-  );
-  const writes = await discover<{ breach: string }>(
-    db,
-    `SELECT c.relname || ': discovery may ' || p AS breach
-     FROM pg_class c, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) p
-     WHERE c.relnamespace = to_regnamespace('carillon') AND c.relkind IN ('r', 'p') AND has_table_privilege(c.oid, p)`,
-  );
-  return [...strong, ...writes.map(({ breach }) => breach)];
+/**
+ * What the catalog says: the logins' strength and memberships, what they may do beyond what they are given, and tables
+ * whose row security or policies are not what they must be.
+ */
+async function readCatalog(db: Database): Promise<{ causes: string[]; grants: string[] }> {
+  const [[app], [discovery]] = await Promise.all([
+    queryGlobal<{ login: string }>(db, 'SELECT session_user::text AS login'),
+    discover<{ login: string }>(db, 'SELECT session_user::text AS login'),
+  ]);
+  const logins = { app: app?.login ?? '', discovery: discovery?.login ?? '' };
+  const [strong, { extra }, faults] = await Promise.all([
+    checkLogin(db).then(
+      () => [],
+      (error: unknown) => {
+        if (error instanceof LoginError) return [error];
+        throw error;
+      },
+    ),
+    compareAccess(db, logins),
+    findWallFaults(db, logins),
+  ]);
+  return {
+    // Of several it names the first; holes are listed each.
+    causes: [
+      ...strong.filter(({ code }) => code !== 'walls_broken').map(({ message }) => message),
+      ...faults.map(({ table, fault }) => `${table}: ${fault}`),
+    ],
+    grants: extra.map(({ login, what, via }) => `${login} may ${what}${via === null ? '' : ` through ${via}`}`),
+  };
 }

@@ -16,7 +16,7 @@ const START_WITHIN_MS = 10_000;
 /** Longer than that a stop must not keep anybody waiting. */
 const ANSWER_WITHIN_MS = 5_000;
 /** After the order to hang up, and its repetitions. */
-const END_MORE_MS = 15_000;
+const END_MORE_MS = 10_000;
 
 /**
  * A canary run is started, and stopped by the API's own verb once calls are live: after the answer no attempt is

@@ -1,6 +1,6 @@
 import type { BusinessId } from '@carillon/contract';
 import { chooseLiveRuns, chooseRuns, type Database, type Recount, recountRun, type RunToCount } from '@carillon/engine';
-import { BOUNDS, type Check } from '../options.ts';
+import { BOUNDS, type Check, isOver } from '../options.ts';
 import type { Finding } from '../prove.ts';
 
 const SAID = 3;
@@ -22,7 +22,7 @@ async function recountAll(check: Check, runs: readonly RunToCount[], left_out: n
   const counted = { runs: 0, jobs: 0 };
   let unfinished = 0;
   for (const run of runs) {
-    if (check.clock.monotonicMs() >= check.until_monotonic_ms) {
+    if (isOver(check)) {
       unfinished++;
       continue;
     }

@@ -1,7 +1,7 @@
 import type { ReadinessResult } from '@carillon/contract';
 import { audit, type AuditReport, INVARIANTS, type Violation } from '@carillon/auditor';
 import { chooseLiveRuns, discoveryUrl, type RunToCount } from '@carillon/engine';
-import type { Check } from '../options.ts';
+import { type Check, isOver } from '../options.ts';
 import type { Finding } from '../prove.ts';
 
 /** The auditor reads every job and attempt; a whole installation is for "carillon audit". */
@@ -25,7 +25,7 @@ export async function proveInvariants(
   const unjudged: string[] = [];
   const audited = { runs: 0, jobs: 0, attempts: 0 };
   for (const run of runs) {
-    if (check.clock.monotonicMs() >= check.until_monotonic_ms) break;
+    if (isOver(check)) break;
     const report = await auditRun(check, run);
     violations.push(...report.violations.filter((violation) => !isTold(violation, cursor)));
     unjudged.push(...report.incomplete.map(({ what }) => what));

@@ -20,7 +20,7 @@ const SEEN_WITHIN_MS = 250;
 /** How long it is waited for beyond the promise, to say how late it was. */
 const LATE_MS = 8_000;
 const CALL_WITHIN_MS = 10_000;
-const END_MORE_MS = 15_000;
+const END_MORE_MS = 10_000;
 
 /**
  * A canary run is left as a dead worker leaves it, its lease about to run out: a live worker takes it over within the
@@ -33,9 +33,11 @@ export async function proveReclaim(check: Check, canary: Canary, { run_id }: Pic
   // Long enough to see that nobody takes it too early.
   const left_ms = Math.min(1_000, limits.lease_ttl_ms / 2);
   const age_ms = limits.lease_ttl_ms - left_ms;
+  const { alive: alive_before } = await probeWorkers(db, limits);
   const planted_ms = clock.monotonicMs();
   const epoch = await plantStaleLease(db, canary, id, dead, age_ms, limits);
-  const taken = await waitFor(patience(check, left_ms + TAKEN_WITHIN_MS + LATE_MS), async () => {
+  const wait_ms = left_ms + TAKEN_WITHIN_MS + (alive_before > 0 ? LATE_MS : 0);
+  const taken = await waitFor(patience(check, wait_ms), async () => {
     const run = await lookAtCanaryRun(db, canary, id);
     return run.lease_epoch > epoch
       ? { run, heartbeat_age_ms: Math.round(age_ms + clock.monotonicMs() - planted_ms) }
@@ -89,6 +91,6 @@ async function finish(check: Check, canary: Canary, run_id: RunId): Promise<void
   await stopCanaryRun(check.db, canary, run_id);
   await waitFor(patience(check, 2 * check.limits.hang_up_every_ms + END_MORE_MS), async () => {
     const run = await lookAtCanaryRun(check.db, canary, run_id);
-    return run.ended && run.swept ? run : null;
+    return run.status === 'cancelled' && run.swept ? run : null;
   });
 }
