@@ -1,0 +1,34 @@
+import type { JobStatus, RunStatus, Seq } from '@carillon/contract';
+import type { Actor } from '../actor.ts';
+import type { Tx } from '../db/database.ts';
+import type { Limits } from '../limits.ts';
+import type { RunRow } from '../run/row.ts';
+import { moveCounters } from './close.ts';
+
+/** Why a job is skipped whose lead was erased. */
+export const ERASED = 'erased';
+
+/**
+ * Skips queued and waiting jobs of a locked run: these leads may not be called. Counters and, when nothing is left, the
+ * run's end are written with them. Returns the run's status after it.
+ */
+export function skipJobs(
+  tx: Tx,
+  run: RunRow,
+  jobs: readonly { seq: Seq; status: JobStatus }[],
+  reason: string,
+  options: { limits: Limits; actor: Actor },
+): RunStatus {
+  if (jobs.length === 0) return run.status;
+  const params = [run.business_id, run.run_id, jobs.map((job) => job.seq)];
+  tx.send('DELETE FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)', params);
+  tx.send(
+    `UPDATE carillon.outbound_call_jobs SET status = 'skipped', reason = $4, updated_at = now()
+     WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3) AND status IN ('queued', 'waiting')`,
+    [...params, reason],
+    jobs.length,
+  );
+  const waiting = jobs.filter((job) => job.status === 'waiting').length;
+  const delta = { queued: waiting - jobs.length, waiting: -waiting, skipped: jobs.length };
+  return moveCounters(tx, run, delta, { settled: false, ...options });
+}
