@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../support/wait.ts';
 import { createInstallation, type Installation } from './support/installation.ts';
-import { attemptsOf, expectOneCallEach } from './support/judge.ts';
+import { attemptsOf, expectAudited, expectOneCallEach } from './support/judge.ts';
 import { type OwnServer, startOwnServer } from './support/server.ts';
 
 let server: OwnServer;
@@ -10,7 +10,10 @@ beforeAll(async () => {
   server = await startOwnServer();
   here = await createInstallation(server);
 });
-afterEach(async () => await here.killWorkers());
+afterEach(async () => {
+  await here.killWorkers();
+  await expectAudited(here);
+});
 afterAll(async () => await here.close());
 
 describe('a database that breaks under load', () => {

@@ -2,12 +2,15 @@ import { ListId, type Run } from '@carillon/contract';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../support/wait.ts';
 import { createInstallation, type Installation, type Tenant, type Worker } from './support/installation.ts';
-import { attemptsOf, expectOneCallEach, expectRightCounters, startsOf } from './support/judge.ts';
+import { attemptsOf, expectAudited, expectOneCallEach, expectRightCounters, startsOf } from './support/judge.ts';
 import { watchCounters } from './support/watcher.ts';
 
 let here: Installation;
 beforeAll(async () => void (here = await createInstallation()));
-afterEach(async () => await here.killWorkers());
+afterEach(async () => {
+  await here.killWorkers();
+  await expectAudited(here);
+});
 afterAll(async () => await here.close());
 
 /** Two workers that know of each other, so that each takes its share. */

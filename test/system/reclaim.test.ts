@@ -7,7 +7,7 @@ import {
   type Tenant,
   type Worker,
 } from './support/installation.ts';
-import { attemptsOf, databaseNow, expectOneCallEach, expectRightCounters } from './support/judge.ts';
+import { attemptsOf, databaseNow, expectAudited, expectOneCallEach, expectRightCounters } from './support/judge.ts';
 import { watchCounters } from './support/watcher.ts';
 
 let here: Installation;
@@ -17,6 +17,7 @@ beforeEach(() => void (stopWatching = watchCounters(here.superuserUrl)));
 afterEach(async () => {
   await here.killWorkers();
   await expectRightCounters(stopWatching);
+  await expectAudited(here);
 });
 afterAll(async () => await here.close());
 

@@ -2,7 +2,7 @@ import type { Job, Run, StoppedRun } from '@carillon/contract';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { until } from '../support/wait.ts';
 import { createInstallation, type Installation, type Tenant } from './support/installation.ts';
-import { attemptsOf, databaseNow, expectOneCallEach, expectRightCounters } from './support/judge.ts';
+import { attemptsOf, databaseNow, expectAudited, expectOneCallEach, expectRightCounters } from './support/judge.ts';
 import { watchCounters } from './support/watcher.ts';
 
 let here: Installation;
@@ -13,7 +13,10 @@ beforeAll(async () => {
 });
 let stopWatching: ReturnType<typeof watchCounters>;
 beforeEach(() => void (stopWatching = watchCounters(here.superuserUrl)));
-afterEach(async () => void (await expectRightCounters(stopWatching)));
+afterEach(async () => {
+  await expectRightCounters(stopWatching);
+  await expectAudited(here);
+});
 afterAll(async () => await here.close());
 
 /** A run is told to stop or pause, and what is known of it at that very moment. */

@@ -113,6 +113,8 @@ export async function createInstallation(given?: Server) {
     ask,
     behave,
     superuserUrl: database.superuserUrl,
+    /** Of the simulated carrier. */
+    carrierUrl: simUrl,
 
     async worker(more: Environment = {}): Promise<Worker> {
       const worker = startCarillon(['worker'], { ...env, CARILLON_PUBLIC_URL: apiUrl, ...more });

@@ -1,6 +1,8 @@
+import type { AuditReport } from '@carillon/auditor';
 import type { LedgerEntry } from '@carillon/carrier-sim';
 import { expect } from 'vitest';
 import type { Installation, Tenant } from './installation.ts';
+import { carillon } from './processes.ts';
 import type { watchCounters } from './watcher.ts';
 
 const US_PER_S = 1_000_000;
@@ -92,4 +94,12 @@ export async function expectRightCounters(stopWatching: ReturnType<typeof watchC
   const { moments, differing } = await stopWatching();
   expect(differing).toEqual([]);
   return moments;
+}
+
+/** Every invariant holds for everything that was done here, by the rows and by the carrier's own ledger. */
+export async function expectAudited(here: Installation): Promise<void> {
+  const report = JSON.parse(await carillon(['audit', '--json', '--ledger', here.carrierUrl], here.env)) as AuditReport;
+  expect(report).toMatchObject({ ok: true, violations: [], incomplete: [] });
+  const { runs, jobs, attempts, ledger_calls } = report.checked;
+  console.log(`audited: ${runs} runs, ${jobs} jobs, ${attempts} attempts, ${ledger_calls} calls of the ledger`);
 }
