@@ -24,11 +24,12 @@ const EVENTS = `
   WHERE business_id = $1 AND ($2::bigint IS NULL OR event_id < $2) AND ($3::text IS NULL OR action = $3)`;
 const NEWEST_FIRST = 'ORDER BY event_id DESC LIMIT $4';
 
-// A text for each, since no plan that fits every filter uses the index that fits one of them.
-const OF_ALL = `${EVENTS} ${NEWEST_FIRST}`;
-const OF_KIND = `${EVENTS} AND kind = $5 ${NEWEST_FIRST}`;
-const OF_SUBJECT = `${EVENTS} AND subject_type = $5 AND subject_id = $6
-  AND ($7::text IS NULL OR kind = $7) ${NEWEST_FIRST}`;
+/** A text for each filter, since no plan that fits every filter uses the index that fits one of them. */
+export const TRAIL_PAGES = {
+  all: `${EVENTS} ${NEWEST_FIRST}`,
+  kind: `${EVENTS} AND kind = $5 ${NEWEST_FIRST}`,
+  subject: `${EVENTS} AND subject_type = $5 AND subject_id = $6 AND ($7::text IS NULL OR kind = $7) ${NEWEST_FIRST}`,
+} as const;
 
 /** The business's trail, newest first, optionally only what is of one kind, one action, or about one thing. */
 export async function listAuditEvents(
@@ -38,8 +39,8 @@ export async function listAuditEvents(
 ): Promise<Page<AuditEvent>> {
   const params = [business_id, after ?? null, action ?? null, limit + 1];
   const rows = await inBusiness(db, business_id, (tx) => {
-    if (subject) return tx.query<EventRow>(OF_SUBJECT, [...params, subject.type, subject.id, kind ?? null]);
-    return kind ? tx.query<EventRow>(OF_KIND, [...params, kind]) : tx.query<EventRow>(OF_ALL, params);
+    if (subject) return tx.query<EventRow>(TRAIL_PAGES.subject, [...params, subject.type, subject.id, kind ?? null]);
+    return kind ? tx.query<EventRow>(TRAIL_PAGES.kind, [...params, kind]) : tx.query<EventRow>(TRAIL_PAGES.all, params);
   });
   return keysetPage(rows.map(viewEvent), limit, (event) => String(event.event_id));
 }
