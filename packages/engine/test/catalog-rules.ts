@@ -1,3 +1,4 @@
+import { discoveryColumns } from '../src/db/access-table.ts';
 import { KEY_RULES } from './catalog-keys.ts';
 
 /** Tables without a business, each with the reason why it may be one. Everything else has a business_id. */
@@ -100,21 +101,7 @@ const WALLS: CatalogRule[] = [
     find: `SELECT p.polname || ' on ' || c.relname AS offence FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
             WHERE c.relnamespace = 'carillon'::regnamespace AND p.polname <> 'business_wall'
               AND NOT (p.polname = 'discovery_read' AND p.polcmd = 'r' AND c.relname = ANY ($1))`,
-    params: [
-      [
-        'businesses',
-        'outbound_call_runs',
-        'open_attempts',
-        'unwanted_calls',
-        'api_keys',
-        'carrier_accounts',
-        'lists',
-        'list_imports',
-        'leads',
-        'adoptions',
-        'audit_events',
-      ],
-    ],
+    params: [Object.keys(discoveryColumns)],
     offender: 'CREATE POLICY support ON carillon.leads FOR SELECT USING (true)',
   },
   {

@@ -9,6 +9,7 @@ import {
   appOffences,
   discoveryOffences,
   doorOffences,
+  type Offences,
   ownerOffences,
   sequenceOffences,
   type WallTable,
@@ -53,9 +54,9 @@ async function as<T>(url: string, work: (client: Client) => Promise<T>): Promise
 }
 
 /** Everything that `offencesOf` finds, one connection for each of `items`: once set, a setting is never unset again. */
-async function all<T>(url: string, items: readonly T[], offencesOf: (client: Client, item: T) => Promise<string[]>) {
+async function all<T>(url: string, items: readonly T[], offencesOf: (client: Client, item: T) => Offences) {
   const found: string[] = [];
-  for (const item of items) found.push(...(await as(url, (client) => offencesOf(client, item))));
+  for (const item of items) found.push(...(await as(url, (client) => Array.fromAsync(offencesOf(client, item)))));
   return found;
 }
 
@@ -92,7 +93,7 @@ describe('the application', () => {
 
   it('can do nothing to the walls', async () => {
     const { owner, discovery } = db.logins;
-    expect(await as(db.appUrl, (client) => doorOffences(client, [owner, discovery, 'postgres']))).toEqual([]);
+    expect(await all(db.appUrl, [[owner, discovery, 'postgres']], doorOffences)).toEqual([]);
   });
 });
 
@@ -109,7 +110,7 @@ describe('discovery', () => {
 
   it('can do nothing to the walls', async () => {
     const { owner, app } = db.logins;
-    expect(await as(db.discoveryUrl, (client) => doorOffences(client, [owner, app, 'postgres']))).toEqual([]);
+    expect(await all(db.discoveryUrl, [[owner, app, 'postgres']], doorOffences)).toEqual([]);
   });
 });
 
@@ -124,27 +125,26 @@ it('nobody may do what the list of grants does not say, and everybody may do wha
 });
 
 /** The checks above, one table at a time and in the transaction of whoever made the hole. */
-const WATCHERS: Record<Watcher, (client: Client, where: string) => Promise<string[]>> = {
-  async rules(client) {
-    const found = [];
-    for (const { find, params } of CATALOG_RULES) found.push(...(await client.query(find, params as unknown[])).rows);
-    return found.map(({ offence }) => String(offence));
+const WATCHERS: Record<Watcher, (client: Client, where: string) => Offences> = {
+  async *rules(client) {
+    for (const { name, find, params } of CATALOG_RULES)
+      for (const { offence } of (await client.query(find, params as unknown[])).rows) yield `${name}: ${offence}`;
   },
-  grants: (client) => grantOffences(client, db.logins),
+  async *grants(client) {
+    yield* await grantOffences(client, db.logins);
+  },
   application: (client, where) => inRole(client, db.logins.app, () => appOffences(client, wallOf(where))),
   owner: (client, where) => inRole(client, db.logins.owner, () => ownerOffences(client, wallOf(where))),
-  async discovery(client, where) {
+  discovery(client, where) {
     const table = tables.find(({ name }) => name === where);
     if (!table) throw new Error(`no table ${where}`);
     const readable = discoveryColumns[where] ?? [];
-    return await inRole(client, db.logins.discovery, () => discoveryOffences(client, table, readable));
+    return inRole(client, db.logins.discovery, () => discoveryOffences(client, table, readable));
   },
-  async sequences(client, where) {
-    const [app, discovery] = [db.logins.app, db.logins.discovery];
-    return [
-      ...(await inRole(client, app, () => sequenceOffences(client, where, true))),
-      ...(await inRole(client, discovery, () => sequenceOffences(client, where, false))),
-    ];
+  async *sequences(client, where) {
+    const { app, discovery } = db.logins;
+    yield* inRole(client, app, () => sequenceOffences(client, where, true));
+    yield* inRole(client, discovery, () => sequenceOffences(client, where, false));
   },
 };
 
@@ -154,12 +154,19 @@ function wallOf(where: string): WallTable {
   return wall;
 }
 
-async function inRole<T>(client: Client, role: string, work: () => Promise<T>): Promise<T> {
+async function* inRole(client: Client, role: string, offences: () => Offences): Offences {
   await client.query(`SET LOCAL ROLE ${id(role)}`);
-  const result = await work();
-  await client.query("SELECT set_config('carillon.business_id', '', true)");
-  await client.query('RESET ROLE');
-  return result;
+  try {
+    yield* offences();
+  } finally {
+    await client.query("SELECT set_config('carillon.business_id', '', true)");
+    await client.query('RESET ROLE');
+  }
+}
+
+async function isNoticed(offences: Offences): Promise<boolean> {
+  for await (const _ of offences) return true;
+  return false;
 }
 
 /** Which of those that should notice a hole did not. */
@@ -169,7 +176,7 @@ async function blindTo(client: Client, { name, sql, where, noticed_by }: Mutatio
     await client.query(sql);
     const blind: string[] = [];
     for (const watcher of noticed_by)
-      if ((await WATCHERS[watcher](client, where)).length === 0) blind.push(`${name}: not noticed by ${watcher}`);
+      if (!(await isNoticed(WATCHERS[watcher](client, where)))) blind.push(`${name}: not noticed by ${watcher}`);
     return blind;
   } catch (error) {
     return [`${name}: ${(error as Error).message}`];
@@ -203,9 +210,9 @@ describe('a hole in the walls is noticed', () => {
 });
 
 /** With no hole nobody cries. */
-async function quiet(client: Client, look: (client: Client, where: string) => Promise<string[]>): Promise<string[]> {
+async function quiet(client: Client, look: (client: Client, where: string) => Offences): Promise<string[]> {
   await client.query('BEGIN');
-  const found = await look(client, 'leads');
+  const found = await Array.fromAsync(look(client, 'leads'));
   await client.query('ROLLBACK');
   return found;
 }

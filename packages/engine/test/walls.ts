@@ -3,8 +3,8 @@ import type { TablePrivilege } from '../src/db/access-table.ts';
 
 /**
  * The wall between two businesses, tried from one side: every table × command × setting, made from the catalog, so that
- * a new table is tried by itself. Needs the rows of catalog-seed.ts. Each function returns what it found wrong, one line
- * for each hole; the tests of the walls want none, and the tests of these functions tear holes and want one.
+ * a new table is tried by itself. Needs the rows of catalog-seed.ts. The tests of the walls want no offence; the tests of
+ * these functions tear holes, and each must give one.
  */
 
 export interface WallTable {
@@ -28,6 +28,9 @@ const [OURS, THEIRS] = ['1', '2'];
 /** An unset setting and one that is no number: an error is the only answer that tells nothing. */
 const CLOSED = ['42704', '22P02'];
 const DENIED = '42501';
+
+/** What is wrong, one line for each hole. Whoever needs only the first asks no further. */
+export type Offences = AsyncGenerator<string, void>;
 
 interface Answer {
   rows: QueryResultRow[];
@@ -206,18 +209,16 @@ const SETTINGS: Record<string, string | undefined> = {
 };
 
 /** `client` is the application, inside a transaction, and has not set a business yet. */
-export async function appOffences(client: Client, table: WallTable): Promise<string[]> {
-  const found: string[] = [];
+export async function* appOffences(client: Client, table: WallTable): Offences {
   for (const [setting, value] of Object.entries(SETTINGS)) {
     if (value !== undefined) await client.query("SELECT set_config('carillon.business_id', $1, true)", [value]);
     for (const command of commandsOn(table)) {
       const answer = await probe(client, command.sql, command.params);
       if (isRight(command, table, value === OURS, answer)) continue;
-      found.push(`${table.name}: ${command.name} with ${setting}: ${answer.message}`);
+      yield `${table.name}: ${command.name} with ${setting}: ${answer.message}`;
     }
-    if (value === OURS) found.push(...(await reachOffences(client, table)));
+    if (value === OURS) yield* reachOffences(client, table);
   }
-  return found;
 }
 
 function isRight(command: Command, table: WallTable, ours: boolean, answer: Answer): boolean {
@@ -233,11 +234,10 @@ function isRight(command: Command, table: WallTable, ours: boolean, answer: Answ
 }
 
 /** A row of ours that refers to a row of theirs. Foreign keys do not ask row security, so each must ask for the business. */
-async function reachOffences(client: Client, table: WallTable): Promise<string[]> {
-  if (!table.may.includes('INSERT')) return [];
+async function* reachOffences(client: Client, table: WallTable): Offences {
+  if (!table.may.includes('INSERT')) return;
   const name = `carillon.${table.name}`;
   const columns = table.columns.join(', ');
-  const found: string[] = [];
   for (const key of table.foreign_keys) {
     const answer = await probe(
       client,
@@ -245,39 +245,35 @@ async function reachOffences(client: Client, table: WallTable): Promise<string[]
       [key.row],
     );
     if (answer.code !== '23503' || answer.constraint !== key.name)
-      found.push(`${table.name}: reaching through ${key.name}: ${answer.message}`);
+      yield `${table.name}: reaching through ${key.name}: ${answer.message}`;
   }
-  return found;
 }
 
 /** `client` is the owner: FORCE holds it too, so that a mistake made with its login is not everybody's. */
-export async function ownerOffences(client: Client, table: WallTable): Promise<string[]> {
+export async function* ownerOffences(client: Client, table: WallTable): Offences {
   const name = `carillon.${table.name}`;
   const unset = await probe(client, `SELECT FROM ${name}`);
   await client.query("SELECT set_config('carillon.business_id', $1, true)", [OURS]);
   const set = await probe(client, `SELECT business_id FROM ${name}`);
-  const found: string[] = [];
-  if (!CLOSED.includes(unset.code)) found.push(`${table.name}: the owner without a business: ${unset.message}`);
+  if (!CLOSED.includes(unset.code)) yield `${table.name}: the owner without a business: ${unset.message}`;
   if (set.rows.length === 0 || set.rows.some((row) => String(row.business_id) !== OURS))
-    found.push(`${table.name}: the owner in a business sees others: ${set.message}`);
-  return found;
+    yield `${table.name}: the owner in a business sees others: ${set.message}`;
 }
 
 /** `client` is discovery, inside a transaction. `readable`: the columns that it may read. */
-export async function discoveryOffences(
+export async function* discoveryOffences(
   client: Client,
   table: { name: string; columns: string[] },
   readable: readonly string[],
-): Promise<string[]> {
+): Offences {
   const name = `carillon.${table.name}`;
-  const found: string[] = [];
   const walled = table.columns.includes('business_id');
   // In a business, so that nothing but the missing privilege is in the way.
   await client.query("SELECT set_config('carillon.business_id', $1, true)", [OURS]);
   for (const column of table.columns) {
     const { code, count, message } = await probe(client, `SELECT ${column} FROM ${name}`);
     const right = readable.includes(column) ? code === '' && (!walled || count === 2) : code === DENIED;
-    if (!right) found.push(`${table.name}.${column}: discovery reading it: ${message}`);
+    if (!right) yield `${table.name}.${column}: discovery reading it: ${message}`;
   }
   const first = readable[0] ?? table.columns[0] ?? '';
   for (const sql of [
@@ -291,14 +287,12 @@ export async function discoveryOffences(
   ]) {
     const answer = await probe(client, sql);
     // Stopped by the wall is stopped too late.
-    if (answer.code !== DENIED || refusedByWall(answer)) found.push(`discovery: ${sql}: ${answer.message}`);
+    if (answer.code !== DENIED || refusedByWall(answer)) yield `discovery: ${sql}: ${answer.message}`;
   }
-  return found;
 }
 
 /** Sequences give the application fresh ids and nothing else: not the last one, no way back. Discovery gets nothing. */
-export async function sequenceOffences(client: Client, sequence: string, may_use: boolean): Promise<string[]> {
-  const found: string[] = [];
+export async function* sequenceOffences(client: Client, sequence: string, may_use: boolean): Offences {
   for (const [sql, allowed] of [
     [`SELECT nextval('carillon.${sequence}')`, may_use],
     [`SELECT last_value FROM carillon.${sequence}`, false],
@@ -306,14 +300,12 @@ export async function sequenceOffences(client: Client, sequence: string, may_use
     [`ALTER SEQUENCE carillon.${sequence} RESTART`, false],
   ] as const) {
     const { code, message } = await probe(client, sql);
-    if (allowed ? code !== '' : code !== DENIED) found.push(`${sql}: ${message}`);
+    if (allowed ? code !== '' : code !== DENIED) yield `${sql}: ${message}`;
   }
-  return found;
 }
 
 /** What a login must not be able to do to the walls themselves. `client` must be logged in as it: SET ROLE asks the session. */
-export async function doorOffences(client: Client, others: readonly string[]): Promise<string[]> {
-  const found: string[] = [];
+export async function* doorOffences(client: Client, others: readonly string[]): Offences {
   for (const sql of [
     'CREATE TABLE carillon.mine (business_id bigint)',
     'CREATE VIEW carillon.mine AS SELECT 1',
@@ -336,7 +328,7 @@ export async function doorOffences(client: Client, others: readonly string[]): P
     ]),
   ]) {
     const { code, message } = await probe(client, sql);
-    if (code !== DENIED) found.push(`${sql}: ${message}`);
+    if (code !== DENIED) yield `${sql}: ${message}`;
   }
   // GRANT without the right to it is a warning and no error, so what came of it is looked at.
   await client.query('SAVEPOINT grants');
@@ -348,11 +340,10 @@ export async function doorOffences(client: Client, others: readonly string[]): P
     "SELECT FROM pg_class, aclexplode(relacl) WHERE relnamespace = 'carillon'::regnamespace AND grantee = 0",
   );
   await client.query('ROLLBACK TO grants');
-  if (count > 0) found.push('GRANT ALL ON ALL TABLES: worked');
+  if (count > 0) yield 'GRANT ALL ON ALL TABLES: worked';
   // Switched off, row security is an error instead of a filter.
   await client.query("SELECT set_config('carillon.business_id', '1', true), set_config('row_security', 'off', true)");
   const off = await probe(client, 'SELECT * FROM carillon.businesses');
   await client.query("SELECT set_config('row_security', 'on', true)");
-  if (off.code !== DENIED) found.push(`SET row_security = off: ${off.message}`);
-  return found;
+  if (off.code !== DENIED) yield `SET row_security = off: ${off.message}`;
 }
