@@ -43,7 +43,7 @@ describe(`an older installation with ${JOBS} jobs`, () => {
       { business_id: null, made: true },
       { business_id: null, made: true },
     ]);
-    const figures = ({ dry_run: _, businesses: __, ...report }: AdoptReport) => report;
+    const figures = (report: AdoptReport) => ({ ...report, dry_run: null, businesses: null });
     expect(figures(rehearsed)).toEqual(figures(adopted));
   });
 

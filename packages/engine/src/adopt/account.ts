@@ -53,9 +53,30 @@ export async function accountForRuns(
     await findAccount(tx, wanted),
     await findStandIn(tx),
   ]);
-  if (account === null) return stand_in ?? (await makeStandIn(db, business_id, actor));
-  if (stand_in !== null) await replaceStandIn(db, business_id, stand_in.carrier_account_id, account, actor);
-  return account;
+  return account ?? stand_in ?? (await makeStandIn(db, business_id, actor));
+}
+
+/**
+ * Moves the runs that wait with a stand-in to the account that the business has by now, and takes the stand-in away. A
+ * run that somebody has let go on, and that has a call open, stays until the next time. Returns how many were moved.
+ */
+export async function replaceStandIn(
+  db: Database,
+  business_id: BusinessId,
+  wanted: number | undefined,
+  actor: Actor,
+): Promise<number> {
+  const { stand_in, account } = await inBusiness(db, business_id, async (tx) => {
+    const found = await findStandIn(tx);
+    return { stand_in: found, account: found && (await findAccount(tx, wanted)) };
+  });
+  if (stand_in === null || account === null) return 0;
+  const from = stand_in.carrier_account_id;
+  let moved = 0;
+  for (let some = RUNS_AT_ONCE; some > 0; moved += some)
+    some = await inBusiness(db, business_id, (tx) => moveRuns(tx, from, account, actor));
+  await inBusiness(db, business_id, (tx) => removeUnused(tx, from));
+  return moved;
 }
 
 async function findStandIn(tx: Tx): Promise<AdoptAccount | null> {
@@ -99,29 +120,15 @@ async function makeStandIn(db: Database, business_id: BusinessId, actor: Actor):
 
 const RUNS_AT_ONCE = 100;
 
-/**
- * Moves the runs to the business's own account, and takes the stand-in away. One that somebody has let go on, and that
- * has a call open by now, stays until the next time.
- */
-async function replaceStandIn(
-  db: Database,
-  business_id: BusinessId,
-  stand_in: number,
-  account: AdoptAccount,
-  actor: Actor,
-): Promise<void> {
-  for (let moved = RUNS_AT_ONCE; moved > 0; )
-    moved = await inBusiness(db, business_id, (tx) => moveRuns(tx, stand_in, account, actor));
-  await inBusiness(db, business_id, async (tx) => {
-    const key = [business_id, stand_in];
-    const [left] = await tx.query(
-      'SELECT 1 FROM carillon.outbound_call_runs WHERE business_id = $1 AND carrier_account_id = $2 LIMIT 1',
-      key,
-    );
-    if (left) return;
-    tx.send('DELETE FROM carillon.lanes WHERE business_id = $1 AND carrier_account_id = $2', key, 1);
-    tx.send('DELETE FROM carillon.carrier_accounts WHERE business_id = $1 AND carrier_account_id = $2', key, 1);
-  });
+async function removeUnused(tx: Tx, carrier_account_id: number): Promise<void> {
+  const key = [tx.business_id, carrier_account_id];
+  const [left] = await tx.query(
+    'SELECT 1 FROM carillon.outbound_call_runs WHERE business_id = $1 AND carrier_account_id = $2 LIMIT 1',
+    key,
+  );
+  if (left) return;
+  tx.send('DELETE FROM carillon.lanes WHERE business_id = $1 AND carrier_account_id = $2', key, 1);
+  tx.send('DELETE FROM carillon.carrier_accounts WHERE business_id = $1 AND carrier_account_id = $2', key, 1);
 }
 
 async function moveRuns(tx: Tx, stand_in: number, account: AdoptAccount, actor: Actor): Promise<number> {
@@ -130,9 +137,11 @@ async function moveRuns(tx: Tx, stand_in: number, account: AdoptAccount, actor: 
        AND in_progress = 0 ORDER BY run_id LIMIT $3`,
     [tx.business_id, stand_in, RUNS_AT_ONCE],
   );
+  let moved = 0;
   for (const { run_id } of runs) {
     const run = await lockRun(tx, run_id);
     if (run.in_progress > 0) continue;
+    moved++;
     // A lease names the account, so whoever has one must take another.
     tx.send(
       `UPDATE carillon.outbound_call_runs SET carrier_account_id = $3, locked_by_worker = NULL, lock_ts = NULL,
@@ -149,5 +158,5 @@ async function moveRuns(tx: Tx, stand_in: number, account: AdoptAccount, actor: 
       after: { carrier_account_id: account.carrier_account_id },
     });
   }
-  return runs.length;
+  return moved;
 }

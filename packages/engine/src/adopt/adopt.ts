@@ -67,9 +67,9 @@ export async function adopt(db: Database, options: AdoptOptions): Promise<AdoptR
   const live = await walkRuns(context, sink, options);
   const last = await walkJobs(context, sink, options, news);
   let made = 0;
-  const businesses = await sink.finish(last, () => {
+  const businesses = await sink.finish(last, (kind) => {
     news.any = true;
-    options.onProgress?.({ doing: 'making', done: ++made, total: source.counts.runs });
+    if (kind === 'run') options.onProgress?.({ doing: 'making', done: ++made, total: source.counts.runs });
   });
   return makeReport(source, businesses, {
     dry_run,

@@ -2,7 +2,7 @@ import type { BusinessId } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
 import { trail } from '../audit/trail.ts';
 import { type Database, inBusiness } from '../db/database.ts';
-import { accountForRuns } from './account.ts';
+import { accountForRuns, replaceStandIn } from './account.ts';
 import {
   type AdoptingBusiness,
   beginAdoption,
@@ -14,7 +14,7 @@ import {
 import { moveSequencePast } from './ids.ts';
 import type { JudgedJob } from './judge.ts';
 import type { AdoptLimits } from './limits.ts';
-import { makeNextRun } from './make-run.ts';
+import { hasRunsToMake, makeNextRun } from './make-run.ts';
 import type { OldRun } from './old-rows.ts';
 import { noteRuns } from './runs.ts';
 import { describeShape } from './shape.ts';
@@ -42,8 +42,8 @@ export interface Sink {
   runs(business: AdoptingBusiness, runs: readonly OldRun[]): Promise<void>;
   /** `to`: the last old id of the page that these jobs are of. */
   jobs(business: AdoptingBusiness, batch: readonly JudgedJob[], to: number): Promise<void>;
-  /** Makes the runs. `to`: the last old id of all. Returns every business of the source. */
-  finish(to: number | null, onRun: () => void): Promise<AdoptingBusiness[]>;
+  /** Makes the runs, and tells of each, and of whatever else is new. `to`: the last old id of all. Returns every business of the source. */
+  finish(to: number | null, onNews: (made?: 'run') => void): Promise<AdoptingBusiness[]>;
 }
 
 /** Takes the old rows over. Broken off anywhere and begun again, it goes on where it was. */
@@ -80,9 +80,9 @@ export async function carryOut(context: AdoptContext): Promise<Sink> {
       await stageBatch({ ...context, business_id, adoption_id, jobsById }, batch, business.jobs_cursor, to);
       business.jobs_cursor = to;
     },
-    async finish(to, onRun) {
+    async finish(to, onNews) {
       const all = [...businesses.values()];
-      for (const business of all) await finishBusiness(context, business, to, onRun);
+      for (const business of all) await finishBusiness(context, business, to, onNews);
       return await Promise.all(
         all.map((business) => readAdoption(db, idsOf(business)[0], business.old_business, source.key, context)),
       );
@@ -104,13 +104,17 @@ async function finishBusiness(
   context: AdoptContext,
   business: AdoptingBusiness,
   to: number | null,
-  onRun: () => void,
+  onNews: (made?: 'run') => void,
 ): Promise<void> {
   const { db, actor, source } = context;
   const [business_id, adoption_id] = idsOf(business);
-  const account = await accountForRuns(db, business_id, context.carrier_account_id, actor);
-  const shape = source.shape.runs;
-  while (await makeNextRun({ ...context, business_id, adoption_id, account, shape })) onRun();
+  const wanted = context.carrier_account_id;
+  if ((await replaceStandIn(db, business_id, wanted, actor)) > 0) onNews();
+  if (await hasRunsToMake(db, business_id, adoption_id)) {
+    const account = await accountForRuns(db, business_id, wanted, actor);
+    const shape = source.shape.runs;
+    while (await makeNextRun({ ...context, business_id, adoption_id, account, shape })) onNews('run');
+  }
   // Nothing is written where nothing is new.
   await inBusiness(db, business_id, async (tx) => {
     const ended = await tx.query<{ tally: object }>(

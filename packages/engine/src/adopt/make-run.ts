@@ -25,6 +25,17 @@ export interface MakeContext {
   actor: Actor;
 }
 
+export async function hasRunsToMake(db: Database, business_id: BusinessId, adoption_id: number): Promise<boolean> {
+  const unmade = await inBusiness(db, business_id, (tx) =>
+    tx.query(
+      `SELECT 1 FROM carillon.adopted_runs
+       WHERE business_id = $1 AND adoption_id = $2 AND made_at IS NULL LIMIT 1`,
+      [business_id, adoption_id],
+    ),
+  );
+  return unmade.length > 0;
+}
+
 /**
  * Makes the next of an adoption's runs with all of its jobs, in one transaction: nobody ever sees half a run, nor lets
  * one go on. False: all are made.

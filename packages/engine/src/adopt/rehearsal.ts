@@ -52,7 +52,7 @@ export async function rehearse(context: AdoptContext): Promise<Sink> {
       const mapped = mappedBusiness(context, old_business);
       return add(
         mapped === null
-          ? unmade(old_business, context.country)
+          ? unmadeBusiness(old_business, context.country)
           : await readAdoption(db, mapped, old_business, source.key, context),
       );
     },
@@ -78,10 +78,11 @@ export async function rehearse(context: AdoptContext): Promise<Sink> {
     async finish() {
       for (const business of businesses.values()) {
         const { business_id } = business;
-        if (business_id !== null)
+        const unmade = [...memoryOf(business).runs.values()].filter((run) => !run.made);
+        if (business_id !== null && unmade.length > 0)
           await inBusiness(db, business_id, (tx) => findAccount(tx, context.carrier_account_id));
-        for (const { old, made, became } of memoryOf(business).runs.values())
-          if (!made) tally(business.tally, old, became, concludeRun(old, became), limits.adopt_samples_ids);
+        for (const { old, became } of unmade)
+          tally(business.tally, old, became, concludeRun(old, became), limits.adopt_samples_ids);
       }
       return [...businesses.values()];
     },
@@ -89,7 +90,7 @@ export async function rehearse(context: AdoptContext): Promise<Sink> {
 }
 
 /** A business that the adoption would make. */
-function unmade(old_business: string, country: string | undefined): AdoptingBusiness {
+function unmadeBusiness(old_business: string, country: string | undefined): AdoptingBusiness {
   return {
     old_business,
     business_id: null,

@@ -42,7 +42,10 @@ export async function comparableDump(fixture: Fixture): Promise<Record<string, s
     for (const { name } of tables) {
       if (name === 'schema_migrations' || name === 'workers') continue;
       const { rows } = await client.query<{ row: string }>(`SELECT to_jsonb(t)::text AS row FROM carillon.${name} t`);
-      all[name] = rows.map(({ row }) => row.replace(TIME, '"now"').replace(numbers, '"$1": 0')).sort();
+      // An account's number is also what an event is about.
+      const bare = (row: string) =>
+        row.includes('"subject_type": "carrier_account"') ? row.replace(/"subject_id": "\d+"/, '"subject_id": 0') : row;
+      all[name] = rows.map(({ row }) => bare(row.replace(TIME, '"now"').replace(numbers, '"$1": 0'))).sort();
     }
     return all;
   });
