@@ -1,14 +1,17 @@
 import type { Readable } from 'node:stream';
 import {
   ApiError,
+  ApiKey,
   Attempt,
   AuditEvent,
   CarrierAccount,
   Counts,
   CreateCarrierAccount,
+  CreateKey,
   CreateLead,
   CreateList,
   ErasedLead,
+  EnterBusiness,
   type ErrorCode,
   ERRORS,
   Import,
@@ -19,6 +22,7 @@ import {
   List,
   ReconcileReport,
   Run,
+  SecurityReport,
   StartRun,
   StoppedRun,
   StopQueue,
@@ -87,6 +91,13 @@ named.add(Import, { id: 'Import' });
 named.add(CarrierAccount, { id: 'CarrierAccount' });
 named.add(Counts, { id: 'Counts' });
 named.add(AuditEvent, { id: 'AuditEvent' });
+named.add(ApiKey, { id: 'ApiKey' });
+named.add(CreateKey, { id: 'CreateKey', examples: [{ role: 'admin', label: 'CRM' }] });
+named.add(EnterBusiness, {
+  id: 'EnterBusiness',
+  examples: [{ reason: 'ticket 4711: runs do not start', minutes: 30 }],
+});
+named.add(SecurityReport, { id: 'SecurityReport' });
 named.add(StartRun, {
   id: 'StartRun',
   examples: [
