@@ -1,7 +1,18 @@
 import { ReadinessReport } from '@carillon/contract';
 import { createSystemKey, defaultLimits, localActor } from '@carillon/engine';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Caller, createCaller, createFixture, type Fixture, startRun } from './support/api.ts';
+import { until } from '../../../test/support/wait.ts';
+import {
+  type Caller,
+  callbackPath,
+  claimAttempts,
+  createCaller,
+  createFixture,
+  type Fixture,
+  signed,
+  startRun,
+  statusForm,
+} from './support/api.ts';
 
 let fixture: Fixture;
 let caller: Caller;
@@ -15,6 +26,14 @@ beforeAll(async () => {
   await startRun(fixture, other);
 });
 afterAll(() => fixture.close());
+
+const heardFrom = async ({ business_id }: Caller): Promise<boolean> => {
+  const rows = await fixture.rows(
+    'SELECT 1 FROM carillon.carrier_accounts WHERE business_id = $1 AND last_callback_at IS NOT NULL',
+    [business_id],
+  );
+  return rows.length === 1;
+};
 
 const ask = async (key: string) => {
   const { status, json } = await fixture.ask(key, 'GET', '/api/readiness');
@@ -54,4 +73,17 @@ describe('GET /api/readiness', () => {
     expect(text).toMatch(/^carillon_readiness_cancel_seconds 0\.\d+$/m);
     expect(text).toMatch(/^carillon_readiness_checked_timestamp_seconds 1\d{9}(\.\d+)?$/m);
   });
+});
+
+it('notes that a carrier has called back when the callback bears its signature, and only then', async () => {
+  const run = await startRun(fixture, caller);
+  const [attempt] = await claimAttempts(fixture, run.run_id);
+  if (!attempt) throw new Error('nothing was claimed');
+  const path = callbackPath('status', attempt);
+  const form = statusForm('CA1', 'ringing');
+  const post = (options: object) => fixture.ask(null, 'POST', path, options);
+  expect((await post(signed(path, form, 'another secret'))).status).toBe(403);
+  expect((await post(signed(path, form))).status).toBe(204);
+  await until(() => heardFrom(caller), { deadline_ms: 30_000, what: 'the note of the callback' });
+  expect(await heardFrom(other)).toBe(false);
 });

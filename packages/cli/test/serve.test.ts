@@ -51,6 +51,39 @@ async function saying(running: Running, what: RegExp): Promise<RegExpExecArray> 
 
 const URL_SAID = /listens at (http:\/\/127\.0\.0\.1:\d+)/;
 
+describe('worker', () => {
+  it('serves its metrics where it is told to, and tells the database its clock', async () => {
+    const worker = await serve(['worker'], /metrics are at (\S+)/, { CARILLON_METRICS_PORT: '0' });
+    const url = worker.match[1] ?? '';
+    const text = await (await fetch(url)).text();
+    expect(text).toMatch(/^carillon_database_connections\{state="busy"\} \d+$/m);
+    expect((await fetch(url.replace('/metrics', '/'))).status).toBe(404);
+    const skews = () =>
+      withClient(database.superuserUrl, async (client) => {
+        const { rows } = await client.query(
+          'SELECT skew_ms::int AS skew_ms FROM carillon.workers WHERE skew_ms IS NOT NULL',
+        );
+        return rows.length > 0 ? rows : null;
+      });
+    const [told] = await until(skews, { deadline_ms: 30_000, what: "the worker's clock" });
+    // One machine, one clock: what it is off is the way of the statement.
+    expect(Math.abs(told?.skew_ms)).toBeLessThan(2_000);
+    worker.child.kill('SIGTERM');
+    expect(await worker.ended).toMatchObject({ code: 0 });
+    await expect(fetch(url)).rejects.toThrow('fetch failed');
+  });
+
+  it('says that the port of its metrics is in use', async () => {
+    const holder = net.createServer().listen(0, '127.0.0.1');
+    onTestFinished(() => void holder.close());
+    await until(() => holder.listening, { deadline_ms: 5_000 });
+    const CARILLON_METRICS_PORT = String((holder.address() as net.AddressInfo).port);
+    const refused = await carillon(['worker'], { ...env, CARILLON_METRICS_PORT });
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/is in use by another program; .*CARILLON_METRICS_PORT \[port_in_use\]\n$/);
+  });
+});
+
 describe('api', () => {
   it('answers, warns of a misspelt name, and on SIGTERM frees its port and ends with 0', async () => {
     const api = await serve(['api', '--port', '0'], URL_SAID, { CARILLON_LEASE_TTL: '1' });

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { GuardError, inBusiness } from '../src/db/database.ts';
+import { GuardError, guardErrors, inBusiness } from '../src/db/database.ts';
 import { createFixture, createTenant, type Fixture, type Tenant } from './support/fixture.ts';
 
 let fixture: Fixture;
@@ -64,7 +64,9 @@ describe('a transaction', () => {
       tx.send(renamed, [tx.business_id, 'another name'], 2);
       await tx.query('SELECT 1');
     });
+    const counted = guardErrors.count;
     await expect(work).rejects.toBeInstanceOf(GuardError);
+    expect(guardErrors.count).toBe(counted + 1);
     const names = await fixture.rows('SELECT name FROM carillon.businesses WHERE business_id = $1', [
       tenant.business_id,
     ]);
