@@ -245,7 +245,7 @@ describe('grants', () => {
       REVOKE USAGE ON SCHEMA carillon FROM ${id(discovery)};
       DROP POLICY discovery_read ON carillon.outbound_call_runs;
       ALTER POLICY discovery_read ON carillon.open_attempts TO PUBLIC;
-      CREATE POLICY discovery_read ON carillon.lanes FOR SELECT TO ${id(app)} USING (true);
+      CREATE POLICY discovery_read ON carillon.import_lines FOR SELECT TO ${id(app)} USING (true);
       ALTER ROLE ${id(app)} SET search_path = public`);
     expect(await facts()).not.toEqual(before);
     await run();
