@@ -34,7 +34,8 @@ export async function* placeRows(rows: AsyncIterable<FileRow>, options: HeaderOp
   let keys: readonly string[] | undefined;
   const before: FileRow[] = [];
   for await (const row of rows) {
-    if (row.reason === undefined && row.fields.every((value) => plain(value) === '')) continue;
+    // An object is never blank: somebody wrote it.
+    if (!row.keys && row.fields.every((value) => plain(value) === '')) continue;
     if (row.keys && row.keys !== keys) {
       columns = columns ? extendColumns(columns, row.keys, options.limits) : told(row.keys, options);
       keys = row.keys;

@@ -5,6 +5,7 @@
 import {
   type CountryCode,
   getCountryCallingCode,
+  Metadata,
   ParseError,
   parsePhoneNumberWithError,
   validatePhoneNumberLength,
@@ -47,7 +48,7 @@ export function readPhone(text: string, country: CountryCode): PhoneResult {
 function readBare(written: string, country: CountryCode): PhoneResult {
   if (holdsSeveral(written)) return refuse('several_numbers');
   if (/\p{L}/u.test(written)) return refuse('letters');
-  const digits = written.replace(PUNCTUATION, '').replace(/^00/, '+');
+  const digits = written.replace(PUNCTUATION, '');
   if (digits === '' || digits === '+') return refuse('empty');
   if (!/^\+?\d+$/.test(digits)) return refuse('signs');
   return parse(digits, country);
@@ -73,12 +74,35 @@ function holdsSeveral(text: string): boolean {
 
 function parse(digits: string, country: CountryCode): PhoneResult {
   if (digits.length > TEXT_CHARS_MAX) return refuse('too_long');
+  if (digits.startsWith('00')) return parseAbroad(digits, country);
   const first = parseOnce(digits, country);
   if (first.ok || digits.startsWith('+')) return first;
   // 0972…: the country code with a zero too many in front. Only what is no number otherwise gets here.
   const bare = digits.replace(/^0+/, '');
   const second = bare.startsWith(getCountryCallingCode(country)) ? parseOnce(`+${bare}`, country) : first;
   return second.ok ? second : first;
+}
+
+/**
+ * Everybody writes 00 for abroad, also where other digits are dialled; and some countries dial 001 or 0011. What could be
+ * two numbers is neither: Singapore's 001 65… must not become one of the United States.
+ */
+function parseAbroad(digits: string, country: CountryCode): PhoneResult {
+  const usual = prefixAbroad(country);
+  if (usual !== undefined && digits.startsWith(usual)) {
+    const dialled = parseOnce(`+${digits.slice(usual.length)}`, country);
+    if (dialled.ok) return dialled;
+  }
+  const [written, dialled] = [parseOnce(`+${digits.slice(2)}`, country), parseOnce(digits, country)];
+  if (written.ok && dialled.ok && written.phone !== dialled.phone) return refuse('ambiguous_prefix');
+  return dialled.ok ? dialled : written;
+}
+
+/** Where a country has several, the usual one: 0011 in Australia. */
+function prefixAbroad(country: CountryCode): string | undefined {
+  const metadata = new Metadata();
+  metadata.selectNumberingPlan(country);
+  return metadata.numberingPlan?.defaultIDDPrefix();
 }
 
 function parseOnce(digits: string, country: CountryCode): PhoneResult {

@@ -26,6 +26,10 @@ export const PHONE_REASONS = {
     en: 'it begins with a country code that does not exist',
     he: 'הוא מתחיל בקידומת מדינה שאינה קיימת',
   },
+  ambiguous_prefix: {
+    en: 'it begins with 00, which can be read in two ways in its country; write it with + and the country code',
+    he: 'הוא מתחיל ב-00, שאפשר לקרוא במדינה שלו בשתי דרכים; יש לכתוב אותו עם + וקידומת המדינה',
+  },
   too_short: { en: 'it has too few digits', he: 'יש בו פחות מדי ספרות' },
   too_long: { en: 'it has too many digits', he: 'יש בו יותר מדי ספרות' },
   impossible: {

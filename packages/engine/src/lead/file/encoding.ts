@@ -18,9 +18,12 @@ export function encodingOfStart(sample: Buffer): Encoding | null {
   if (sample[0] === 0xef && sample[1] === 0xbb && sample[2] === 0xbf) return 'utf-8';
   if (sample[0] === 0xff && sample[1] === 0xfe) return 'utf-16le';
   if (sample[0] === 0xfe && sample[1] === 0xff) return 'utf-16be';
-  const zeros = [0, 0];
-  for (const [at, byte] of sample.entries()) if (byte === 0) zeros[at % 2]!++;
-  const [even = 0, odd = 0] = zeros;
+  let even = 0;
+  let odd = 0;
+  for (const [at, byte] of sample.entries()) {
+    if (byte === 0 && at % 2 === 0) even++;
+    if (byte === 0 && at % 2 === 1) odd++;
+  }
   const seldom = Math.max(2, sample.length / 10);
   if (odd > seldom && even * 20 < odd) return 'utf-16le';
   if (even > seldom && odd * 20 < even) return 'utf-16be';
@@ -30,9 +33,9 @@ export function encodingOfStart(sample: Buffer): Encoding | null {
 /**
  * Recognises the encoding of 8-bit text by a piece of it that has bytes above 127. Valid UTF-8 is UTF-8: no other
  * text is, but by rare chance. Else Hebrew words are runs of the letters E0 to FA with no Latin letter beside them, and
- * Western accents stand among Latin letters. Null where neither is the clear majority.
+ * Western accents stand among Latin letters. Null where neither is the clear majority. `before` is the byte before the piece.
  */
-export function recogniseEncoding(piece: Buffer): Encoding | null {
+export function recogniseEncoding(piece: Buffer, before?: number): Encoding | null {
   const { good, bad } = countUtf8(piece);
   // A few bad bytes in UTF-8 are damage, and get the error that names them.
   if (bad === 0 || good > 8 * bad) return 'utf-8';
@@ -46,7 +49,7 @@ export function recogniseEncoding(piece: Buffer): Encoding | null {
     const run = piece.subarray(start, at + 1);
     const letters = run.filter((byte) => byte >= 0xc0).length;
     if (letters === 0) continue;
-    if (isLatinLetter(piece[start - 1]) || isLatinLetter(piece[at + 1])) latin += letters;
+    if (isLatinLetter(start === 0 ? before : piece[start - 1]) || isLatinLetter(piece[at + 1])) latin += letters;
     else if (run.every(isOfHebrew)) hebrew += letters;
     else other += letters;
   }
@@ -83,8 +86,8 @@ function countUtf8(bytes: Buffer): { good: number; bad: number } {
 
 /**
  * Turns text into UTF-8, as it arrives. Where the encoding is not known, plain ASCII is passed on until the first byte
- * that is none; `piece_bytes` from there on decide. `onDecided` is told as soon as it is certain; never for pure ASCII,
- * which is UTF-8 as well. Throws `import_encoding_unknown`.
+ * that is none; `piece_bytes` from there on decide, in whatever chunks they come. `onDecided` is told as soon as it is
+ * certain; never for pure ASCII, which is UTF-8 as well. Throws `import_encoding_unknown`.
  */
 export async function* toUtf8(
   source: AsyncIterable<Buffer>,
@@ -94,23 +97,33 @@ export async function* toUtf8(
 ): AsyncGenerator<Buffer> {
   let decode = known === null ? null : decoder(known);
   let undecided: Buffer = Buffer.alloc(0);
+  let before: number | undefined;
   const decide = (): Buffer => {
-    const encoding = recogniseEncoding(undecided);
+    const encoding = recogniseEncoding(undecided.subarray(0, piece_bytes), before);
     if (encoding === null) throw new CarillonError('import_encoding_unknown', { known: ENCODINGS.join(', ') });
     onDecided(encoding);
     decode = decoder(encoding);
     return decode(undecided);
   };
   for await (const chunk of source) {
-    if (decode) yield decode(chunk);
-    else if (undecided.length === 0 && isAscii(chunk)) yield chunk;
-    else {
-      undecided = Buffer.concat([undecided, chunk]);
-      if (undecided.length >= piece_bytes) yield decide();
+    if (decode) {
+      yield decode(chunk);
+      continue;
     }
+    const ascii = undecided.length > 0 ? 0 : asciiBytes(chunk);
+    if (ascii > 0) yield chunk.subarray(0, ascii);
+    before = chunk[ascii - 1] ?? before;
+    undecided = Buffer.concat([undecided, chunk.subarray(ascii)]);
+    if (undecided.length >= piece_bytes) yield decide();
   }
   if (!decode && undecided.length > 0) yield decide();
   if (decode) yield decode();
+}
+
+/** How many bytes stand before the first one above 127. */
+function asciiBytes(chunk: Buffer): number {
+  if (isAscii(chunk)) return chunk.length;
+  return chunk.findIndex((byte) => byte >= 0x80);
 }
 
 /** To UTF-8 bytes, chunk by chunk; called without one it gives what is left at the end. */
