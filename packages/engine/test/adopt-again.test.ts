@@ -18,7 +18,7 @@ import {
   record,
   recount,
 } from './support/fixture.ts';
-import { createOldDatabase, e164, oldPhone } from './support/old-database.ts';
+import { createOldDatabase, e164, oldPhone } from '../../../test/support/old-database.ts';
 
 const TABLES = `
   CREATE TABLE outbound_call_runs (id serial PRIMARY KEY, status text, lock_ts timestamptz, created_at timestamptz);

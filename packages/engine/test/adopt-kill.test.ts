@@ -9,7 +9,7 @@ import type { AdoptReport } from '../src/adopt/report.ts';
 import type { ChildOrder } from './adopt-child.ts';
 import { adoptActor, adoptOptions, comparableDump } from './support/adoption.ts';
 import { createFixture, type Fixture } from './support/fixture.ts';
-import { createOldDatabase, crowdedInstallation } from './support/old-database.ts';
+import { createOldDatabase, crowdedInstallation } from '../../../test/support/old-database.ts';
 
 const CHILD = path.join(import.meta.dirname, 'adopt-child.ts');
 const limits = { adopt_batch_rows: 250, adopt_copy_rows: 40 };

@@ -5,7 +5,7 @@ import type { AdoptReport } from '../src/adopt/report.ts';
 import { openDatabase } from '../src/db/database.ts';
 import { adoptOptions, askOld, FURTHEST, sums, TAKEN } from './support/adoption.ts';
 import { createFixture, type Fixture } from './support/fixture.ts';
-import { createOldDatabase, crowdedInstallation, oldChecksum } from './support/old-database.ts';
+import { createOldDatabase, crowdedInstallation, oldChecksum } from '../../../test/support/old-database.ts';
 
 const JOBS = 100_000;
 const RUNS = 20;

@@ -1,5 +1,6 @@
 import { CarillonError } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
+import { parseCountry } from '../business/country.ts';
 import { isTimeZone } from '../business/time-zone.ts';
 import type { Database } from '../db/database.ts';
 import { type AdoptingBusiness, type BusinessOptions, FIRST_CURSOR, refuseMissingBusinesses } from './businesses.ts';
@@ -55,6 +56,7 @@ export async function adopt(db: Database, options: AdoptOptions): Promise<AdoptR
   const { dry_run = false, time_zone = 'UTC' } = options;
   if (!isTimeZone(time_zone))
     throw new CarillonError('invalid_request', { problem: `"${time_zone}" is no time zone; give one such as UTC` });
+  if (options.country !== undefined) parseCountry(options.country);
   const limits = { ...defaultAdoptLimits, ...options.limits };
   await refuseMissingBusinesses(db, options);
   await using cleanup = new AsyncDisposableStack();

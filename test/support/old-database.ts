@@ -1,5 +1,5 @@
-import { createTestDatabase, type TestDatabase } from '../../../../test/support/database.ts';
-import { withClient } from '../../../../test/support/test-server.ts';
+import { createTestDatabase, type TestDatabase } from './database.ts';
+import { withClient } from './test-server.ts';
 
 /** The number of old lead `n`, as people write it, and as it is called. */
 export const oldPhone = (n: number): string => `05${n % 5}-${String(n).padStart(7, '0')}`;
