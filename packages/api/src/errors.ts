@@ -23,6 +23,13 @@ export function answerErrors(app: FastifyInstance, context: ApiContext): void {
   });
 }
 
+/** An address that can't even be read. The server's own answer would repeat it, with what may be a token or a number in it. */
+export function answerBadAddress(_error: Error, request: FastifyRequest, reply: FastifyReply): void {
+  // No hook has run for it that would have set this.
+  reply.header('x-request-id', request.id);
+  sendError(request, reply, new CarillonError('route_not_found'));
+}
+
 function sendError(request: FastifyRequest, reply: FastifyReply, { code, details }: CarillonError): void {
   const language = languageOf(request);
   reply

@@ -9,7 +9,7 @@ import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-
 import type { Logger } from 'pino';
 import { guardRoutes } from './auth.ts';
 import type { ApiContext, ZodApp } from './context.ts';
-import { answerErrors } from './errors.ts';
+import { answerBadAddress, answerErrors } from './errors.ts';
 import { type ApiLimits, defaultApiLimits } from './limits.ts';
 import { describeError, logAnswers } from './logging.ts';
 import { createMetrics, measureRequests } from './metrics.ts';
@@ -119,6 +119,7 @@ function createApp(log: Logger, limits: ApiLimits): ZodApp {
     connectionTimeout: limits.connection_idle_ms,
     requestTimeout: limits.request_ms,
     exposeHeadRoutes: false,
+    frameworkErrors: answerBadAddress,
     // Carriers' callbacks that arrive while we close are answered with 503 and come again.
     return503OnClosing: true,
   });

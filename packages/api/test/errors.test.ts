@@ -32,6 +32,13 @@ describe('an error', () => {
     expect(headers['content-type']).toBe('application/json; charset=utf-8');
   });
 
+  it('is the same for an address that can not even be read, and does not repeat it', async () => {
+    const { status, text, json, headers } = await fixture.ask(null, 'GET', '/api/%zz/052-1234567');
+    expect(status).toBe(404);
+    expect(json).toMatchObject({ code: 'route_not_found', request_id: headers['x-request-id'] });
+    expect(text).not.toContain('1234567');
+  });
+
   it("speaks the client's language, else the business's, else English", async () => {
     const hebrew = await createCaller(fixture, 1, 'he');
     const cases: [string | null, string | undefined, string][] = [

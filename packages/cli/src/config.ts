@@ -8,6 +8,7 @@ import {
   type Setting,
   SETTINGS,
 } from './config-table.ts';
+import { redactText } from './logger.ts';
 
 /** The environment, parsed once. `undefined`: not set, and what then holds depends on the command. */
 export interface Config {
@@ -76,7 +77,9 @@ export function readConfig(
     if (text === undefined || text === '') return undefined;
     const parsed = setting.schema.safeParse(text.trim());
     if (parsed.success) return parsed.data;
-    problems.push(`${name} is ${setting.secret ? 'not valid' : `"${text}"`}: expected ${setting.expected}`);
+    // What is no secret by itself may have one in it, such as a URL with a password.
+    const said = setting.secret ? 'not valid' : `"${redactText(text)}"`;
+    problems.push(`${name} is ${said}: expected ${setting.expected}`);
     return undefined;
   };
   const limits: Limits = { ...defaultLimits };

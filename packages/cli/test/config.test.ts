@@ -85,6 +85,11 @@ const RELIED_ON = [
 ];
 
 describe('wrong values', () => {
+  it('are said without the password in them', () => {
+    const [problem] = problemsOf({ CARILLON_PUBLIC_URL: 'https://someone:hidden@example.com' });
+    expect(problem).toMatch(/^CARILLON_PUBLIC_URL is "https:\/\/someone:\[redacted\]@example.com": expected/);
+  });
+
   it('are named all at once, each with what is expected', () => {
     const problems = problemsOf({
       DATABASE_URL: 'db.example.com',

@@ -124,8 +124,9 @@ export const ERRORS = {
   },
   phone_invalid: {
     http: 422,
-    en: '"{phone}" is no phone number that can be called ({reason})',
-    he: '"{phone}" אינו מספר טלפון שניתן לחייג אליו ({reason})',
+    // Without the number: an error may be kept where a lead's data can't be erased.
+    en: 'This is no phone number that can be called ({reason})',
+    he: 'זה אינו מספר טלפון שניתן לחייג אליו ({reason})',
   },
   import_file_empty: { http: 422, en: 'The file is empty', he: 'הקובץ ריק' },
   import_no_lines: {

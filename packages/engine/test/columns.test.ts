@@ -71,6 +71,13 @@ describe('the phone column', () => {
     const many = refusal(Array.from({ length: 30 }, (_, n) => `c${n}`));
     expect(many).toMatchObject({ details: { columns: expect.stringMatching(/c19, …$/) } });
   });
+
+  it('is missed without repeating what is no header but a lead', () => {
+    expect(refusal(['Dana Levi', '052-123 4567', 'Haifa'], { phone: 'mobile' })).toMatchObject({
+      code: 'import_no_phone_column',
+      details: { columns: 'column 1, column 2, column 3', wanted: 'mobile' },
+    });
+  });
 });
 
 describe('the other columns', () => {

@@ -152,8 +152,12 @@ function choosePhone(header: readonly string[], shapes: readonly string[]): numb
   throw new CarillonError('import_no_phone_column', { columns: shown(header) });
 }
 
-/** For a message: the first twenty. */
+const LIKE_A_NUMBER = /\d(?:[\s().-]*\d){6}/;
+
+/** For a message: the first twenty. What is no header but somebody's number and name is not repeated. */
 export function shown(header: readonly string[]): string {
+  const line = header.some((name) => LIKE_A_NUMBER.test(name));
+  if (line) return shown(header.map((_, index) => `column ${index + 1}`));
   const names = header.slice(0, 20).map((name) => cut(plain(name), 40) || '(no name)');
   return names.join(', ') + (header.length > 20 ? ', …' : '');
 }

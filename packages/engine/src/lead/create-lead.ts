@@ -60,7 +60,7 @@ export function toPhone(text: string, country: string): string {
 
 function readNumber(text: string, country: string): { phone: string; extension?: string } {
   const read = readPhone(text, parseCountry(country));
-  if (!read.ok) throw new CarillonError('phone_invalid', { phone: text, reason: PHONE_REASONS[read.reason].en });
+  if (!read.ok) throw new CarillonError('phone_invalid', { reason: PHONE_REASONS[read.reason].en });
   return read;
 }
 
