@@ -31,7 +31,19 @@ afterAll(async () => {
 
 const LIMITS = { ...defaultLimits, lease_ttl_ms: LEASE_TTL_MS, hang_up_every_ms: 300, poll_work_ms: 100 };
 
+/** A machine that stalls for two seconds breaks the promise of reclaim, and nothing of the installation is wrong. */
+const LATE = /was taken over \d+ ms after/;
+const TRIES = 3;
+
 async function check(): Promise<ReadinessReport> {
+  for (let tries = 1; ; tries++) {
+    const report = await checkOnce();
+    const reclaim = report.points.find(({ point }) => point === 'reclaim');
+    if (tries === TRIES || reclaim?.ok !== false || !LATE.test(reclaim.sentence)) return report;
+  }
+}
+
+async function checkOnce(): Promise<ReadinessReport> {
   return await checkReadiness({
     db,
     app_url: here.env.DATABASE_URL ?? '',
@@ -65,7 +77,6 @@ const ledger = async (): Promise<string> => await (await fetch(`${here.simUrl}/_
 describe('of a healthy installation', () => {
   it('every point is proven, with its evidence; nothing is left behind, and no carrier hears of it', async () => {
     const [before, calls] = [await dump(), await ledger()];
-    // A machine that stalls for two seconds breaks the promise of reclaim, and nothing of the installation is wrong.
     const report = await until(
       async () => {
         const command = startCarillon(['readiness', '--json'], here.env);
@@ -81,7 +92,10 @@ describe('of a healthy installation', () => {
     expect(report.points.map(({ point }) => point)).toEqual(READINESS_POINTS);
     const evidence = Object.fromEntries(report.points.map((result) => [result.point, result.evidence]));
     expect(evidence.constraint).toMatchObject({ duplicate_refused_by: 'unique_run_lead', validated: true });
-    expect(evidence.cancel).toMatchObject({ worker: worker.worker_id, in_flight: 3, attempts_after: 0, cancelled: 17 });
+    expect(evidence.cancel).toMatchObject({ worker: worker.worker_id, attempts_after: 0, ended_at_set: true });
+    expect(Number(evidence.cancel?.in_flight)).toBeGreaterThanOrEqual(1);
+    // Every lead was called before the stop, or it is cancelled.
+    expect(Number(evidence.cancel?.attempts_before) + Number(evidence.cancel?.cancelled)).toBe(20);
     expect(evidence.reclaim).toMatchObject({ taken_over_by: worker.worker_id, promised_ms: LEASE_TTL_MS + 2_000 });
     expect(Number(evidence.reclaim?.heartbeat_age_ms)).toBeGreaterThanOrEqual(LEASE_TTL_MS - 100);
     expect(evidence.cursor).toMatchObject({ runs_counted: 3, jobs_counted: 52, runs_left_out: 0 });
@@ -185,7 +199,7 @@ const BREAKS: Break[] = [
       'IF NEW.cancel_requested_at IS NOT NULL AND OLD.cancel_requested_at IS NULL THEN RETURN OLD; END IF;',
     ),
     mend: NO_MEDDLING,
-    says: /the answer to the stop says that the run is running.*calls were begun after the stop had answered/,
+    says: /the answer to the stop says that the run is running.*calls begun after the stop had answered: \d+/,
   },
   {
     point: 'isolation',

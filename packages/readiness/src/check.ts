@@ -50,7 +50,7 @@ export async function checkBusiness(options: ReadinessOptions, business_id: Busi
       const ok = stale_leases === 0;
       const sentence = ok
         ? 'Every running run has a fresh heartbeat'
-        : `${stale_leases} running runs wait for a worker to take them over`;
+        : `Running runs that wait for a worker to take them over: ${stale_leases}`;
       return { ok, sentence, evidence: { stale_leases } };
     }),
     await prove(clock, 'backlog', async () =>

@@ -23,6 +23,11 @@ export async function prove(clock: Clock, point: string, work: () => Promise<Fin
   return { point, ok, warning, sentence, evidence, took_ms: Math.round(clock.monotonicMs() - began_ms) };
 }
 
+/** A sentence begins with a capital letter, whatever comes first. */
+export function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** The driver's errors often come as several, one for each address that was tried, without a message of their own. */
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return error.errors.map(reasonOf).join('; ');

@@ -182,7 +182,7 @@ describe('what is looked at beyond the seven', () => {
       expect(of(seen, 'backlog').sentence).toMatch(/unknown for \d+ s, and should have been settled after \d+ s/);
       expect(of(seen, 'carriers')).toMatchObject({ ok: true, warning: true });
       expect(of(seen, 'carriers').sentence).toMatch(
-        /1 carrier accounts are halted \(20003\).*said nothing of live calls/,
+        /accounts that are halted: 1 \(20003\).*said nothing of live calls/,
       );
       expect(of(seen, 'cursor').ok).toBe(true);
     }

@@ -1,7 +1,7 @@
 import type { BusinessId } from '@carillon/contract';
 import { type AccountState, findBusinesses, readAccountStates, readCredentials } from '@carillon/engine';
 import { BOUNDS, type Check } from '../options.ts';
-import type { Finding } from '../prove.ts';
+import { capital, type Finding } from '../prove.ts';
 
 /** Evidence names this many accounts; the counts hold for all. */
 const NAMED = 20;
@@ -42,11 +42,11 @@ export async function lookAtCredentials(
   if (first)
     return {
       ok: false,
-      sentence: `${refused.length} of ${accounts.length} carrier accounts can't be used; account ${first.carrier_account_id}: ${first.why}`,
+      sentence: `Carrier accounts that can't be used: ${refused.length} of ${accounts.length}; account ${first.carrier_account_id}: ${first.why}`,
       evidence,
     };
   const how = check.ask_carrier ? 'and their carriers take them' : 'no carrier was asked (--ask-carrier does)';
-  return { ok: true, sentence: `The credentials of ${accounts.length} carrier accounts open, ${how}`, evidence };
+  return { ok: true, sentence: `Carrier accounts whose credentials open: ${accounts.length}; ${how}`, evidence };
 }
 
 const MINUTE_MS = 60_000;
@@ -97,11 +97,11 @@ export function lookAtCarriers(accounts: readonly AccountState[]): Finding {
       })),
   };
   const said = [
-    halted.length > 0 && `${halted.length} carrier accounts are halted (${halted[0]?.halted_reason})`,
+    halted.length > 0 && `carrier accounts that are halted: ${halted.length} (${halted[0]?.halted_reason})`,
     silent.length > 0 &&
-      `the carriers of ${silent.length} accounts have said nothing of live calls for two minutes: do their callbacks reach CARILLON_PUBLIC_URL?`,
+      `carrier accounts whose carrier has said nothing of live calls for two minutes: ${silent.length}; do callbacks reach CARILLON_PUBLIC_URL?`,
   ].filter((what) => what !== false);
-  if (said.length > 0) return { ok: true, warning: true, sentence: said.join('; '), evidence };
+  if (said.length > 0) return { ok: true, warning: true, sentence: capital(said.join('; ')), evidence };
   const last = evidence.youngest_callback_age_s;
   const age = last === null ? 'no callback was ever received' : `the last callback came ${last} s ago`;
   return { ok: true, sentence: `No carrier account is halted; ${age}`, evidence };

@@ -1,6 +1,6 @@
 import { probeClock, probeWorkers } from '@carillon/engine';
 import type { Check } from '../options.ts';
-import type { Finding } from '../prove.ts';
+import { capital, type Finding } from '../prove.ts';
 
 /** A heartbeat further ahead than this is not believed, and a carrier's times are compared with more room than this. */
 const SKEW_MAX_MS = 2_000;
@@ -17,8 +17,4 @@ export async function lookAtClocks({ db, clock, limits }: Check): Promise<Findin
   if (wrong.length > 0) return { ok: false, sentence: `${capital(wrong.join('; '))}: set the clocks by NTP`, evidence };
   const workers = worst_skew_ms === null ? 'no worker has told its own' : `workers at most ${worst_skew_ms} ms`;
   return { ok: true, sentence: `This machine's clock is ${skew_ms} ms off the database's, ${workers}`, evidence };
-}
-
-function capital(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -1,6 +1,6 @@
 import { probeLoad, probeWorkers } from '@carillon/engine';
 import type { Check } from '../options.ts';
-import type { Finding } from '../prove.ts';
+import { capital, type Finding } from '../prove.ts';
 
 /** Somebody works, and there is room for all that is due. */
 export async function lookAtWorkers({ db, limits }: Check): Promise<Finding> {
@@ -12,12 +12,12 @@ export async function lookAtWorkers({ db, limits }: Check): Promise<Finding> {
     return {
       ok: true,
       warning: true,
-      sentence: `${runs_due} runs are due, and the workers take ${evidence.room_for_runs}: start more`,
+      sentence: `Runs due: ${runs_due}, and the workers take ${evidence.room_for_runs}: start more`,
       evidence,
     };
   return {
     ok: true,
-    sentence: `${alive} ${alive === 1 ? 'worker is' : 'workers are'} alive, for ${runs_due} runs that are due`,
+    sentence: `Workers alive: ${alive}; runs due: ${runs_due}`,
     evidence,
   };
 }
@@ -30,7 +30,7 @@ export async function lookAtLeases({ db, limits }: Check): Promise<Finding> {
   if (stale_leases > 0)
     return {
       ok: false,
-      sentence: `${stale_leases} running runs have had no heartbeat for up to ${oldest_s} s, and nobody has taken them over`,
+      sentence: `Running runs that nobody has taken over, without a heartbeat for up to ${oldest_s} s: ${stale_leases}`,
       evidence,
     };
   return { ok: true, sentence: 'Every running run has a fresh heartbeat', evidence };
@@ -69,11 +69,11 @@ export function backlog(load: Backlog, settle_within_s: number): Finding {
       evidence,
     };
   const waiting = [
-    unknown_attempts > 0 && `${unknown_attempts} calls whose answer was lost are being looked for`,
-    needs_review > 0 && `${needs_review} leads wait for a person to say whether they were called`,
-    unwanted_calls > 0 && `${unwanted_calls} calls that nobody wants are being hung up`,
+    unknown_attempts > 0 && `calls whose answer was lost, being looked for: ${unknown_attempts}`,
+    needs_review > 0 && `leads of which a person has to say whether they were called: ${needs_review}`,
+    unwanted_calls > 0 && `calls that nobody wants, being hung up: ${unwanted_calls}`,
   ].filter((what) => what !== false);
   if (waiting.length === 0)
     return { ok: true, sentence: 'No call is unknown, and no lead waits for a review', evidence };
-  return { ok: true, warning: needs_review > 0, sentence: waiting.join('; '), evidence };
+  return { ok: true, warning: needs_review > 0, sentence: capital(waiting.join('; ')), evidence };
 }

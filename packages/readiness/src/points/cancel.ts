@@ -43,7 +43,7 @@ export async function proveCancel(check: Check, canary: Canary, { run_id }: Pick
   const wrong = [
     !isStopped(answer) && `the answer to the stop says that the run is ${answer.status}`,
     answer_ms > ANSWER_WITHIN_MS && `the stop was answered after ${answer_ms} ms`,
-    late_attempts > 0 && `${late_attempts} calls were begun after the stop had answered`,
+    late_attempts > 0 && `calls begun after the stop had answered: ${late_attempts}`,
     claimed_after !== undefined && claimed_after !== 'lost' && `a claim after the stop was answered "${claimed_after}"`,
     run.status !== 'cancelled' && `the run is still ${run.status}, with ${run.in_progress} calls open`,
     run.status === 'cancelled' && !run.ended && 'ended_at is not set on the cancelled run',
@@ -65,7 +65,7 @@ export async function proveCancel(check: Check, canary: Canary, { run_id }: Pick
   if (wrong.length > 0) return { ok: false, sentence: `A stop is not obeyed: ${wrong.join('; ')}`, evidence };
   return {
     ok: true,
-    sentence: `A run with ${answer.in_flight} calls in flight was stopped in ${answer_ms} ms, and no call was begun after`,
+    sentence: `A run was stopped in ${answer_ms} ms, and no call was begun after; in flight then: ${answer.in_flight}`,
     evidence,
   };
 }

@@ -42,11 +42,11 @@ async function recountAll(check: Check, runs: readonly RunToCount[], left_out: n
     const said = differing.slice(0, SAID).map((run) => `run ${run.run_id} (${inWords(run)})`);
     return { ok: false, sentence: `Counters differ from the rows that they count: ${said.join('; ')}`, evidence };
   }
-  if (unfinished > 0) return { ok: false, sentence: `${unfinished} runs could not be counted in time`, evidence };
-  const bounded = left_out > 0 ? `; ${left_out} more were left out, to keep this short` : '';
+  if (unfinished > 0) return { ok: false, sentence: `Runs that could not be counted in time: ${unfinished}`, evidence };
+  const bounded = left_out > 0 ? `; left out, to keep this short: ${left_out}` : '';
   return {
     ok: true,
-    sentence: `Cursor and counters of ${counted.runs} runs equal a recount of their ${counted.jobs} jobs${bounded}`,
+    sentence: `Cursor and counters equal a recount of the rows: runs ${counted.runs}, jobs ${counted.jobs}${bounded}`,
     evidence,
   };
 }

@@ -46,9 +46,9 @@ export async function proveInvariants(
     const more = violations.length > SAID ? `; and ${violations.length - SAID} more` : '';
     return { ok: false, sentence: `${said.join('; ')}${more}`, evidence };
   }
-  if (unfinished > 0) return { ok: false, sentence: `${unfinished} runs could not be audited in time`, evidence };
-  const bounded = left_out > 0 ? `; ${left_out} more were left out: "carillon audit" reads them all` : '';
-  const sentence = `The invariants hold in ${audited.runs} runs with ${audited.jobs} jobs and ${audited.attempts} attempts${bounded}`;
+  if (unfinished > 0) return { ok: false, sentence: `Runs that could not be audited in time: ${unfinished}`, evidence };
+  const bounded = left_out > 0 ? `; left out, "carillon audit" reads them all: ${left_out}` : '';
+  const sentence = `The invariants hold: runs ${audited.runs}, jobs ${audited.jobs}, attempts ${audited.attempts}${bounded}`;
   return { ok: true, warning: unjudged.length > 0, sentence, evidence };
 }
 

@@ -49,7 +49,7 @@ export async function proveReclaim(check: Check, canary: Canary, { run_id }: Pic
   if (!taken) {
     const { runs_due } = await probeLoad(db, limits);
     const why =
-      alive === 0 ? 'no worker is alive' : `${alive} workers show themselves alive, for ${runs_due} runs that are due`;
+      alive === 0 ? 'no worker is alive' : `workers that show themselves alive: ${alive}; runs due: ${runs_due}`;
     return {
       ok: false,
       sentence: `A dead worker's run was not taken over: ${why}`,
