@@ -29,6 +29,8 @@ const TENANTS = [...TABLES.keys()].filter(isTenant);
 /** The files that look for work across businesses, through the discovery login. */
 const DISCOVERING: Readonly<Record<string, string>> = {
   'packages/auditor/src/businesses.ts': 'whom there is to audit',
+  'packages/engine/src/adopt/businesses.ts': 'which business took over which of an older installation',
+  'packages/engine/src/adopt/runs.ts': 'numbers that runs have already, of whatever business',
   'packages/engine/src/business/businesses.ts': 'whom a system administrator may enter',
   'packages/engine/src/business/security-report.ts': 'what happened at all walls, for system administrators',
   'packages/engine/src/call/tend.ts': 'attempts that nobody tends',
@@ -50,6 +52,7 @@ const CONNECTING: Readonly<Record<string, string>> = {
   'packages/engine/src/db/wake.ts': 'LISTEN needs a connection that stays, and reads no table',
   'packages/engine/src/db/migration-session.ts': 'the owner, for migrations',
   'packages/engine/src/adopt/source.ts': 'another database: an older installation, read only',
+  'packages/engine/src/adopt/lock.ts': 'a lock that is held as long as an adoption takes, and reads no table',
   'packages/auditor/src/snapshot.ts': 'shares no code with what it judges; one read-only transaction of one business',
   'packages/cli/src/embedded/embedded.ts': 'the superuser of the embedded database, before there are other logins',
 };
