@@ -1,4 +1,5 @@
 import { BusinessId, CarrierAccountId, CreateCarrierAccount, ROLES } from '@carillon/contract';
+import { ENCODINGS } from '@carillon/engine';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { z } from 'zod';
 import manifest from '../package.json' with { type: 'json' };
@@ -76,7 +77,7 @@ function addServing(program: Command, run: Runner): void {
     program
       .command('start')
       .description('Everything on this machine: database, simulated carrier, API, worker, and a run over a list.')
-      .addOption(new Option('--leads <file>', 'the CSV file to call').default(undefined, 'examples/leads.csv'))
+      .addOption(new Option('--leads <file>', 'the list to call').default(undefined, 'examples/leads.csv'))
       .addOption(new Option('--exit', 'end with the run; the exit code says whether every lead is accounted for'))
       .addOption(new Option('--again', 'call a file whose run is finished once more'))
       .addOption(apiPort())
@@ -234,7 +235,7 @@ function addLeads(program: Command, run: Runner): void {
       .command('leads')
       .description('People to call.')
       .command('import')
-      .description('Imports a CSV file (UTF-8, with a header) into a list.')
+      .description('Imports a file into a list: CSV in any dialect, NDJSON or XLSX, recognised by its content.')
       .argument('<file>', 'the file')
       .addOption(business())
       .requiredOption('--list <name>', 'the list; made where there is none of this name')
@@ -243,6 +244,12 @@ function addLeads(program: Command, run: Runner): void {
       .addOption(new Option('--name <column>', 'the column with the name'))
       .addOption(new Option('--external-id <column>', "the column with the CRM's own id"))
       .addOption(new Option('--time-zone <column>', 'the column with the time zone'))
+      .addOption(new Option('--extension <column>', 'the column with the extension'))
+      .addOption(new Option('--consent-source <column>', 'the column with where each agreed to be called'))
+      .addOption(new Option('--consent-at <column>', 'the column with the time at which they did'))
+      .addOption(new Option('--consent-text <column>', 'the column with the words to which they did'))
+      .addOption(new Option('--encoding <name>', 'of a text, where it is not recognised').choices(ENCODINGS))
+      .addOption(new Option('--sheet <name>', 'of a workbook; the first visible one when left out'))
       .addOption(new Option('--report <file>', 'write each line that was not accepted here, with the reason'))
       .addOption(dataDir())
       .addOption(asJson()),

@@ -181,6 +181,9 @@ describe('leads import', () => {
     const { code, stdout } = await carillon(args, env);
     expect(code).toBe(0);
     expect(stdout).toContain('4 lines: 2 accepted, 1 duplicates, 1 rejected');
+    expect(stdout).toMatch(
+      /Read as CSV, utf-8; the numbers from "\S+"\n +1 × empty: there is no number\n +1 × repeated/,
+    );
     const lines = (await readFile(target, 'utf8')).trim().split('\n');
     expect(lines).toHaveLength(3);
     expect(lines.at(-1)).toContain('rejected');
@@ -189,6 +192,7 @@ describe('leads import', () => {
   it('refuses what is no list of leads, in words', async () => {
     await writeFile(file('empty.csv'), '');
     await writeFile(file('binary.csv'), Buffer.from('\xef\xbb\xbfphone\n\x80\x81', 'latin1'));
+    await writeFile(file('unclear.csv'), Buffer.from('phone\n\xc0\xfb\xff\n', 'latin1'));
     await writeFile(file('cities.csv'), 'city,country\nHaifa,IL\n');
     const refuse = async (name: string) => {
       const { code, stdout, stderr } = await ask('leads', 'import', file(name), '--list', 'x');
@@ -197,8 +201,9 @@ describe('leads import', () => {
     };
     expect(await refuse('nowhere.csv')).toMatch(/There is no file .*nowhere\.csv \[file_not_found\]/);
     expect(await refuse('empty.csv')).toMatch(/empty\.csv is empty; .* \[import_file_empty\]/);
-    expect(await refuse('.')).toMatch(/is a directory; name the CSV file in it \[file_is_directory\]/);
+    expect(await refuse('.')).toMatch(/is a directory; name the file in it \[file_is_directory\]/);
     expect(await refuse('binary.csv')).toMatch(/binary\.csv is not UTF-8 text .* \[import_not_text\]/);
+    expect(await refuse('unclear.csv')).toMatch(/or name it with --encoding ENCODING .* \[import_encoding_unknown\]/);
     expect(await refuse('cities.csv')).toMatch(
       /cities\.csv: .*city, country.*--phone COLUMN \[import_no_phone_column\]/,
     );
@@ -218,6 +223,18 @@ describe('leads import', () => {
       'who',
     );
     expect(report.json()).toMatchObject({ accepted: 1 });
+  });
+
+  it('is told an encoding, and where the consents stand', async () => {
+    await writeFile(file('consents.csv'), Buffer.from('phone,ok from,when\n0501112244,\xe4,2026-01-31\n', 'latin1'));
+    const columns = ['--consent-source', 'ok from', '--consent-at', 'when', '--encoding', 'windows-1255'];
+    const report = await ask('leads', 'import', file('consents.csv'), '--list', 'consents', ...columns);
+    expect(report.json()).toMatchObject({
+      accepted: 1,
+      file: { encoding: 'windows-1255', columns: { consent: ['ok from', 'when'] } },
+    });
+    const refused = await ask('leads', 'import', file('consents.csv'), '--list', 'x', '--encoding', 'ebcdic');
+    expect(refused).toMatchObject({ code: 2, stdout: '' });
   });
 });
 
