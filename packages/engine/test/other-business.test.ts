@@ -38,6 +38,7 @@ const NO_BUSINESS: Record<string, string> = {
   probeClock: 'the clock',
   probeLoad: 'figures of the server',
   probeServer: 'the server',
+  readVitals: 'figures of the server and of all work',
   probeWorkers: 'workers belong to no business',
   probeWalls: 'tries the walls themselves',
   probeMigrations: 'reads the migrations',
