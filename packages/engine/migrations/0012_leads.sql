@@ -48,3 +48,14 @@ DROP POLICY IF EXISTS business_wall ON carillon.run_leads;
 CREATE POLICY business_wall ON carillon.run_leads
   USING (business_id = current_setting('carillon.business_id')::bigint)
   WITH CHECK (business_id = current_setting('carillon.business_id')::bigint);
+
+-- Asked for by name, so to speak: only a statement that says due_us > 0 can use it, and none that means a job by its
+-- number reads through a run's whole schedule instead.
+DROP INDEX IF EXISTS carillon.job_schedule_due;
+CREATE INDEX IF NOT EXISTS job_schedule_by_due ON carillon.job_schedule (business_id, run_id, due_us, seq) WHERE due_us > 0;
+DO $$ BEGIN
+  IF NOT EXISTS (SELECT FROM pg_constraint
+                 WHERE conrelid = 'carillon.job_schedule'::regclass AND conname = 'due_after_1970') THEN
+    ALTER TABLE carillon.job_schedule ADD CONSTRAINT due_after_1970 CHECK (due_us > 0);
+  END IF;
+END $$;

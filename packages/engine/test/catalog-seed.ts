@@ -23,7 +23,7 @@ INSERT INTO outbound_call_runs (business_id, run_id, name, status, list_id, carr
 INSERT INTO outbound_call_jobs (business_id, run_id, seq, lead_id, status, attempts)
   SELECT b, b, 1, b, 'in_progress', 1 FROM generate_series(1, 2) b;
 INSERT INTO run_leads (business_id, run_id, first_seq, lead_ids) SELECT b, b, 1, ARRAY[b] FROM generate_series(1, 2) b;
-INSERT INTO job_schedule (business_id, run_id, seq, due_us, reason) SELECT b, b, 1, 0, 'retry' FROM generate_series(1, 2) b;
+INSERT INTO job_schedule (business_id, run_id, seq, due_us, reason) SELECT b, b, 1, 1, 'retry' FROM generate_series(1, 2) b;
 INSERT INTO open_attempts (business_id, run_id, seq, attempt_no, carrier_account_id, lead_id, token, state, worker_id,
     lease_epoch, control_epoch, from_number, to_number, intent_us, deadline_us, call_max_ms, heard_us)
   SELECT b, b, 1, 1, b, b, repeat('a', 22), 'dialing', 'w', 1, 0, '+15005550006', '+972501234567', 0, 0, 1, 0

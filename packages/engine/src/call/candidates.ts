@@ -20,12 +20,12 @@ export interface Candidate {
 const LEAD = `CROSS JOIN LATERAL (
   SELECT phone FROM carillon.leads WHERE business_id = $1 AND lead_id = j.lead_id OFFSET 0) l`;
 
-/** Waiting jobs whose time has come, the longest due first. */
+/** Waiting jobs whose time has come, the longest due first. That `due_us` is above 0 is what their index asks for. */
 export async function dueJobs(tx: Tx, lease: Lease, now_us: number, limit: number): Promise<Candidate[]> {
   return await tx.query<Candidate>(
     `SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone
      FROM (SELECT seq, due_us FROM carillon.job_schedule
-           WHERE business_id = $1 AND run_id = $2 AND due_us <= $3 ORDER BY due_us, seq LIMIT $4) s
+           WHERE business_id = $1 AND run_id = $2 AND due_us > 0 AND due_us <= $3 ORDER BY due_us, seq LIMIT $4) s
      CROSS JOIN LATERAL (
        SELECT * FROM carillon.outbound_call_jobs WHERE business_id = $1 AND run_id = $2 AND seq = s.seq OFFSET 0) j
      ${LEAD}
@@ -49,7 +49,7 @@ export async function freshJobs(tx: Tx, run: RunRow, limit: number): Promise<Can
 /** When the next waiting job is due, in microseconds of the database's clock; null where none waits. */
 export async function nextDue(tx: Tx, lease: Lease): Promise<number | null> {
   const [row] = await tx.query<{ due_us: number }>(
-    'SELECT due_us FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 ORDER BY due_us LIMIT 1',
+    'SELECT due_us FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 AND due_us > 0 ORDER BY due_us LIMIT 1',
     [lease.business_id, lease.run_id],
   );
   return row?.due_us ?? null;

@@ -19,6 +19,7 @@ import {
 } from './candidates.ts';
 import { pace } from './pace.ts';
 import { ERASED, skipJobs } from './skip.ts';
+import { changeJobs } from './stretches.ts';
 
 /** One committed intent to call, as the worker needs it to dial. */
 export interface ClaimedAttempt {
@@ -251,11 +252,12 @@ function writeClaim(tx: Tx, claim: Taken): void {
   );
 
   if (attempts.length > 0) {
-    tx.send(
+    changeJobs(
+      tx,
+      key,
+      called,
       `UPDATE carillon.outbound_call_jobs SET status = 'in_progress', attempts = attempts + 1, updated_at = now()
-       WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3) AND status IN ('queued', 'waiting')`,
-      [...key, called],
-      called.length,
+       WHERE business_id = $1 AND run_id = $2 AND seq >= $3 AND seq <= $4 AND seq + 0 = ANY ($5) AND status IN ('queued', 'waiting')`,
     );
     insertIntents(tx, claim);
   }
@@ -264,13 +266,7 @@ function writeClaim(tx: Tx, claim: Taken): void {
       ...key,
       called,
     ]);
-  if (clashing.length > 0)
-    postpone(
-      tx,
-      key,
-      clashing.map((job) => job.seq),
-      now_us + CLASH_WAIT_US,
-    );
+  if (clashing.length > 0) postpone(tx, key, clashing, now_us + CLASH_WAIT_US);
   const to_waiting = left_queue(clashing, 'queued') - from_waiting;
   tx.send(
     `UPDATE carillon.outbound_call_runs SET claim_cursor = $3, queued = queued - $4, waiting = waiting + $5,
@@ -324,7 +320,7 @@ function partition<T>(items: readonly T[], test: (item: T) => boolean): [T[], T[
   return [items.filter(test), items.filter((item) => !test(item))];
 }
 
-function postpone(tx: Tx, key: readonly [number, number], seqs: number[], due_us: number): void {
+function postpone(tx: Tx, key: readonly [number, number], jobs: Candidate[], due_us: number): void {
   tx.send(
     `WITH later AS (
        INSERT INTO carillon.job_schedule AS s (business_id, run_id, seq, due_us, reason)
@@ -332,12 +328,14 @@ function postpone(tx: Tx, key: readonly [number, number], seqs: number[], due_us
        ON CONFLICT (business_id, run_id, seq) DO UPDATE SET due_us = excluded.due_us, reason = excluded.reason
        RETURNING 1)
      SELECT count(*) FROM later`,
-    [...key, seqs, due_us],
+    [...key, jobs.map((job) => job.seq), due_us],
   );
-  tx.send(
+  changeJobs(
+    tx,
+    key,
+    jobs.filter((job) => job.status === 'queued').map((job) => job.seq),
     `UPDATE carillon.outbound_call_jobs SET status = 'waiting', updated_at = now()
-     WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3) AND status = 'queued'`,
-    [...key, seqs],
+     WHERE business_id = $1 AND run_id = $2 AND seq >= $3 AND seq <= $4 AND seq + 0 = ANY ($5) AND status = 'queued'`,
   );
 }
 

@@ -5,6 +5,7 @@ import type { Tx } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { Counters, RunRow } from '../run/row.ts';
 import type { Closing, OpenAttempt } from './attempt.ts';
+import { changeJobs } from './stretches.ts';
 
 /** What becomes of a job whose attempt has ended. */
 export interface JobEnd {
@@ -211,12 +212,13 @@ function moveToHistory(tx: Tx, run: RunRow, closed: ClosedAttempt[], now_us: num
 function moveJobs(tx: Tx, run: RunRow, group: { attempt: OpenAttempt; closing: Closing; end: JobEnd }[]): void {
   const [first] = group;
   if (!first) return;
-  const seqs: Seq[] = group.map(({ attempt }) => attempt.seq);
-  tx.send(
-    `UPDATE carillon.outbound_call_jobs SET status = $4, last_outcome = $5, reason = $6, updated_at = now()
-     WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3) AND status = 'in_progress'`,
-    [run.business_id, run.run_id, seqs, first.end.status, first.closing.outcome, first.end.reason],
-    seqs.length,
+  changeJobs(
+    tx,
+    [run.business_id, run.run_id],
+    group.map(({ attempt }) => attempt.seq),
+    `UPDATE carillon.outbound_call_jobs SET status = $6, last_outcome = $7, reason = $8, updated_at = now()
+     WHERE business_id = $1 AND run_id = $2 AND seq >= $3 AND seq <= $4 AND seq + 0 = ANY ($5) AND status = 'in_progress'`,
+    [first.end.status, first.closing.outcome, first.end.reason],
   );
 }
 

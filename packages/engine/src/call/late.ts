@@ -71,7 +71,8 @@ export async function recordLate(
     ),
     tx.query<JobNow>(
       `SELECT j.status, j.attempts, j.reason, l.phone FROM carillon.outbound_call_jobs j
-       JOIN carillon.leads l ON l.business_id = j.business_id AND l.lead_id = j.lead_id
+       CROSS JOIN LATERAL (
+         SELECT phone FROM carillon.leads WHERE business_id = $1 AND lead_id = j.lead_id OFFSET 0) l
        WHERE j.business_id = $1 AND j.run_id = $2 AND j.seq = $3`,
       [...keys],
     ),

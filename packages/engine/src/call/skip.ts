@@ -4,6 +4,7 @@ import type { Tx } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { RunRow } from '../run/row.ts';
 import { moveCounters } from './close.ts';
+import { changeJobs } from './stretches.ts';
 
 /** Why a job is skipped whose lead was erased. */
 export const ERASED = 'erased';
@@ -20,13 +21,19 @@ export function skipJobs(
   options: { limits: Limits; actor: Actor },
 ): RunStatus {
   if (jobs.length === 0) return run.status;
-  const params = [run.business_id, run.run_id, jobs.map((job) => job.seq)];
-  tx.send('DELETE FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)', params);
-  tx.send(
-    `UPDATE carillon.outbound_call_jobs SET status = 'skipped', reason = $4, updated_at = now()
-     WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3) AND status IN ('queued', 'waiting')`,
-    [...params, reason],
-    jobs.length,
+  const key = [run.business_id, run.run_id] as const;
+  const seqs = jobs.map((job) => job.seq);
+  tx.send('DELETE FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)', [
+    ...key,
+    seqs,
+  ]);
+  changeJobs(
+    tx,
+    key,
+    seqs,
+    `UPDATE carillon.outbound_call_jobs SET status = 'skipped', reason = $6, updated_at = now()
+     WHERE business_id = $1 AND run_id = $2 AND seq >= $3 AND seq <= $4 AND seq + 0 = ANY ($5) AND status IN ('queued', 'waiting')`,
+    [reason],
   );
   const waiting = jobs.filter((job) => job.status === 'waiting').length;
   const delta = { queued: waiting - jobs.length, waiting: -waiting, skipped: jobs.length };

@@ -93,14 +93,18 @@ export async function expireDialing(db: Database, due: Due[]): Promise<number> {
 
 /**
  * Call ids that belong to other attempts to the same lead: a call found in the carrier's list is this attempt's only
- * if it is none of them. Looks through the runs that were alive since `since_us`.
+ * if it is none of them. Looks through the runs that were alive since `since_us`; each run's job by the index on leads,
+ * which the bounds and their order ask for (docs/adr/0003).
  */
 export async function boundCallIds(db: Database, attempt: OpenAttempt, since_us: number): Promise<Set<string>> {
   const rows = await inBusiness(db, attempt.business_id, (tx) =>
     tx.query<{ call_id: string }>(
       `SELECT a.call_id FROM carillon.outbound_call_runs r
-       JOIN carillon.outbound_call_jobs j ON j.business_id = $1 AND j.run_id = r.run_id AND j.lead_id = $2
-       JOIN carillon.attempts a ON a.business_id = $1 AND a.run_id = j.run_id AND a.seq = j.seq
+       CROSS JOIN LATERAL (
+         SELECT seq FROM carillon.outbound_call_jobs
+         WHERE business_id = $1 AND run_id = r.run_id AND lead_id >= $2 AND lead_id <= $2 ORDER BY lead_id LIMIT 1) j
+       CROSS JOIN LATERAL (
+         SELECT call_id FROM carillon.attempts WHERE business_id = $1 AND run_id = r.run_id AND seq = j.seq OFFSET 0) a
        WHERE r.business_id = $1 AND (r.ended_at IS NULL OR r.ended_at >= to_timestamp($3::float8 / 1000000))
          AND a.call_id IS NOT NULL
        UNION ALL

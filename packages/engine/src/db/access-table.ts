@@ -127,6 +127,8 @@ export function roleSettings(idle_in_transaction_timeout_ms: number): Readonly<R
     // for each connection, and since everything hot goes by an index, none may be made of scans while a table is small.
     plan_cache_mode: 'force_generic_plan',
     enable_seqscan: 'off',
+    // Nor of all rows that fit, to be sorted, where an index has them in the order that is asked for, and the first will do.
+    enable_bitmapscan: 'off',
     // Seconds: a client that vanished with its machine is noticed, and its locks are freed, after 10 + 3 × 5.
     tcp_keepalives_idle: '10',
     tcp_keepalives_interval: '5',

@@ -93,8 +93,8 @@ const newestFirst: Scan = {
   async read(tx, at, limit) {
     return await tx.query<FoundRow>(
       `${LEAD}, '' AS key FROM carillon.leads
-       WHERE business_id = $1 AND ($2 = 0 OR lead_id < $2) AND erased_at IS NULL ORDER BY lead_id DESC LIMIT $3`,
-      [tx.business_id, at.lead_id, limit],
+       WHERE business_id = $1 AND lead_id < $2 AND erased_at IS NULL ORDER BY lead_id DESC LIMIT $3`,
+      [tx.business_id, at.lead_id || Number.MAX_SAFE_INTEGER, limit],
     );
   },
   fits: () => true,
@@ -105,8 +105,8 @@ function byPhone(from: string, to: string): Scan {
     async read(tx, at, limit) {
       return await tx.query<FoundRow>(
         `${LEAD}, phone AS key FROM carillon.leads
-         WHERE business_id = $1 AND phone >= $2 AND phone <= $3 AND phone > $4 ORDER BY phone LIMIT $5`,
-        [tx.business_id, from, to, at.key, limit],
+         WHERE business_id = $1 AND phone >= $2 AND phone <= $3 AND phone <> $4 ORDER BY phone LIMIT $5`,
+        [tx.business_id, at.key === '' ? from : at.key, to, at.key, limit],
       );
     },
     fits: (lead) => lead.phone?.startsWith(from) === true,
@@ -116,21 +116,25 @@ function byPhone(from: string, to: string): Scan {
 function byText(column: keyof typeof TEXT_SCANS, text: string, behind: string): Scan {
   return {
     async read(tx, at, limit) {
-      return await tx.query<FoundRow>(TEXT_SCANS[column], [tx.business_id, text, behind, at.key, at.lead_id, limit]);
+      const from = at.key === '' ? text : at.key;
+      return await tx.query<FoundRow>(TEXT_SCANS[column], [tx.business_id, text, behind, from, at.lead_id, limit]);
     },
     fits: (lead) => column === 'external_id' && lead.external_id?.startsWith(text) === true,
   };
 }
 
-/** In the order of bytes, which is that of their indexes. The small letters are made by the database, like the column's. */
+/**
+ * In the order of bytes, which is that of their indexes. One lower bound only, where the page begins: with two the scan
+ * would begin at the lower one. The small letters are made by the database, like the column's.
+ */
 const TEXT_SCANS = {
   external_id: `${LEAD}, external_id AS key FROM carillon.leads
-    WHERE business_id = $1 AND external_id COLLATE "C" >= $2 AND external_id COLLATE "C" < $2 || $3
+    WHERE business_id = $1 AND external_id COLLATE "C" < $2 || $3
       AND (external_id COLLATE "C", lead_id) > ($4, $5::bigint)
     ORDER BY external_id COLLATE "C", lead_id LIMIT $6`,
   search_name: `${LEAD}, search_name AS key FROM carillon.leads
-    WHERE business_id = $1 AND search_name COLLATE "C" >= lower($2) AND search_name COLLATE "C" < lower($2) || $3
-      AND (search_name COLLATE "C", lead_id) > ($4, $5::bigint)
+    WHERE business_id = $1 AND search_name COLLATE "C" < lower($2) || $3
+      AND (search_name COLLATE "C", lead_id) > (lower($4), $5::bigint)
     ORDER BY search_name COLLATE "C", lead_id LIMIT $6`,
 } as const;
 
