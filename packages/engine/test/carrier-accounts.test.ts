@@ -6,6 +6,7 @@ import { until } from '../../../test/support/wait.ts';
 import {
   createCarrierAccount,
   listCarrierAccounts,
+  moveCarrierAccount,
   readCredentials,
   resumeLane,
 } from '../src/business/carrier-accounts.ts';
@@ -215,5 +216,42 @@ describe('another business', () => {
       });
     }
     expect(await find(carrier_account_id)).toMatchObject({ halted_reason: 'x' });
+  });
+});
+
+describe('a carrier that has moved', () => {
+  const trailOf = (carrier_account_id: number) =>
+    fixture.rows<{ action: string; before: unknown; after: unknown }>(
+      "SELECT action, before, after FROM carillon.audit_events WHERE subject_id = $1 AND action LIKE '%moved'",
+      [String(carrier_account_id)],
+    );
+
+  it('is asked at its new address from then on, which is in the trail, once', async () => {
+    const { carrier_account_id, base_url } = await create();
+    const id = CarrierAccountId.parse(carrier_account_id);
+    for (const _ of [1, 2]) await moveCarrierAccount(fixture.db, ours, id, 'http://127.0.0.1:4011/', actor);
+    expect((await readCredentials(fixture.db, ours, id, secret)).base_url).toBe('http://127.0.0.1:4011');
+    expect(await trailOf(id)).toEqual([
+      { action: 'carrier_account.moved', before: { base_url }, after: { base_url: 'http://127.0.0.1:4011' } },
+    ]);
+  });
+
+  it('does not go where another entry has its account and number already', async () => {
+    const there = await create('AC-moving');
+    const moving = await createCarrierAccount(
+      fixture.db,
+      ours,
+      { ...input, base_url: 'http://127.0.0.1:4012', account_sid: 'AC-moving' },
+      secret,
+      actor,
+    );
+    const id = CarrierAccountId.parse(moving.carrier_account_id);
+    await expect(moveCarrierAccount(fixture.db, ours, id, there.base_url, actor)).rejects.toMatchObject({
+      code: 'from_number_taken',
+    });
+    await expect(moveCarrierAccount(fixture.db, theirs, id, 'http://127.0.0.1:1', actor)).rejects.toMatchObject({
+      code: 'carrier_account_not_found',
+    });
+    expect((await find(id))?.base_url).toBe('http://127.0.0.1:4012');
   });
 });

@@ -122,6 +122,8 @@ export async function importFile(
   output: Output,
 ): Promise<ImportReport> {
   const source = createReadStream(file, { signal: stop });
+  // One that is stopped before anybody reads it must not take the process down: whoever reads it hears of it.
+  source.on('error', () => {});
   let lines = 0;
   let written: number | null = null;
   const end = output.display(() => ({

@@ -22,7 +22,7 @@ import { demoFiles } from '../demo/state.ts';
 import { judge, type Verdict } from '../demo/verdict.ts';
 import { startEmbedded } from '../embedded/embedded.ts';
 import { tryLock } from '../embedded/locks.ts';
-import { CliError, messageOf } from '../errors.ts';
+import { CliError, describeFailure, messageOf } from '../errors.ts';
 import {
   checkDatabase,
   endAtOnce,
@@ -76,7 +76,9 @@ export async function startCommand(context: CommandContext, options: StartOption
     const services = await startServices(context, installation, cleanup, stop.signal);
     return await Promise.race([services.failed, call(context, services, leads, options, stop.signal)]);
   } catch (error) {
-    if (!stop.signal.aborted || !isAbort(error)) throw error;
+    if (!stop.signal.aborted) throw error;
+    // What was just being started may have heard the Ctrl-C itself, before it was in a process group of its own.
+    if (!isAbort(error)) output.say(output.paint('dim', `While stopping: ${describeFailure(error).sentence}`));
     return options.exit ? 1 : 0;
   }
 }
