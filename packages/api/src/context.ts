@@ -5,7 +5,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ApiLimits } from './limits.ts';
 import type { Metrics } from './metrics.ts';
-import type { StreamSeats } from './sse.ts';
+import type { StreamSeats } from './stream-seats.ts';
 import type { SecurityTrail } from './security-trail.ts';
 import type { Wakes } from './wakes.ts';
 

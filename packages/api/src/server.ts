@@ -30,7 +30,7 @@ import { readinessRoutes } from './routes/readiness.ts';
 import { reviewRoutes } from './routes/reviews.ts';
 import { runRoutes } from './routes/runs.ts';
 import { securityEventRoutes } from './routes/security-events.ts';
-import { createStreamSeats } from './sse.ts';
+import { createStreamSeats } from './stream-seats.ts';
 import { createSecurityTrail } from './security-trail.ts';
 import { validatorCompiler } from './validation.ts';
 import { createWakes } from './wakes.ts';

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { type BusinessId, CarillonError } from '@carillon/contract';
+import type { BusinessId } from '@carillon/contract';
 import type { Clock } from '@carillon/engine';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ApiContext } from './context.ts';
-import { isDatabaseOutOfReach } from './errors.ts';
+import { isDatabaseOutOfReach } from './database-reach.ts';
 import type { ApiLimits } from './limits.ts';
 import { logBroken } from './logging.ts';
 
@@ -143,38 +143,6 @@ function createBell(): Bell {
       await sleep(limits.stream_pace_ms, false);
       await sleep(limits.stream_poll_ms - limits.stream_pace_ms, true);
       rung = false;
-    },
-  };
-}
-
-/** Counts the open streams, of each business and of all. */
-export interface StreamSeats {
-  /** Takes a seat, or throws `too_many_streams`. Returns a function that gives it back, once. */
-  take(business_id: number): () => void;
-}
-
-export function createStreamSeats(limits: ApiLimits, onChange: (open: number) => void): StreamSeats {
-  const seats = new Map<number, number>();
-  let open = 0;
-  const count = (business_id: number, by: 1 | -1) => {
-    open += by;
-    const mine = (seats.get(business_id) ?? 0) + by;
-    if (mine > 0) seats.set(business_id, mine);
-    else seats.delete(business_id);
-    onChange(open);
-  };
-  return {
-    take(business_id) {
-      const mine = seats.get(business_id) ?? 0;
-      if (mine >= limits.streams_per_business)
-        throw new CarillonError('too_many_streams', { limit: limits.streams_per_business });
-      if (open >= limits.streams) throw new CarillonError('too_many_streams', { limit: limits.streams });
-      count(business_id, 1);
-      let taken = true;
-      return () => {
-        if (taken) count(business_id, -1);
-        taken = false;
-      };
     },
   };
 }
