@@ -5,7 +5,7 @@ import { importRules } from './tidy/imports.ts';
 import { layoutRules } from './tidy/layout.ts';
 import { repository, type Rule, type Sample } from './tidy/source.ts';
 import { buildsSql, MAY_BUILD_SQL, sqlRules } from './tidy/sql.ts';
-import { namesBusiness, tenantRules, withoutEachTie } from './tidy/tenants.ts';
+import { namesBusiness, TENANT_EXCEPTIONS, tenantRules, withoutEachTie } from './tidy/tenants.ts';
 import { testRules } from './tidy/tests.ts';
 import { trailRules } from './tidy/trail.ts';
 
@@ -37,6 +37,10 @@ it('sees the repository', () => {
 it('keeps no exception for SQL that nobody needs', () => {
   const needed = files.filter((file) => file.path in MAY_BUILD_SQL && buildsSql(file)).map((file) => file.path);
   expect(needed.toSorted()).toEqual(Object.keys(MAY_BUILD_SQL).toSorted());
+});
+
+it('keeps no exception from the rules about tenants for a file that is gone', () => {
+  expect(TENANT_EXCEPTIONS.filter((file) => !paths.has(file))).toEqual([]);
 });
 
 it('misses each business_id that goes missing from a statement', () => {

@@ -38,6 +38,8 @@ interface Answer {
   code: string;
   message: string;
   constraint: string | undefined;
+  /** In which a server quotes the row that was refused. Row security keeps it out. */
+  detail: string | undefined;
 }
 
 /** One statement, undone at once. Inside a transaction. */
@@ -45,10 +47,17 @@ export async function probe(client: Client, sql: string, params: unknown[] = [])
   await client.query('SAVEPOINT probe');
   try {
     const { rows, rowCount } = await client.query(sql, params);
-    return { rows, count: rowCount ?? 0, code: '', message: `${rowCount} rows`, constraint: undefined };
+    return {
+      rows,
+      count: rowCount ?? 0,
+      code: '',
+      message: `${rowCount} rows`,
+      constraint: undefined,
+      detail: undefined,
+    };
   } catch (error) {
-    const { code = '', message, constraint } = error as DatabaseError;
-    return { rows: [], count: 0, code, message: `${code} ${message}`, constraint };
+    const { code = '', message, constraint, detail } = error as DatabaseError;
+    return { rows: [], count: 0, code, message: `${code} ${message}`, constraint, detail };
   } finally {
     await client.query('ROLLBACK TO probe');
   }
@@ -127,7 +136,7 @@ function commandsOn(table: WallTable): Command[] {
       sql: insert,
       params: [table.ours],
       needs: ['INSERT'],
-      right: ({ code }) => code === '23505',
+      right: ({ code, detail }) => code === '23505' && detail === undefined,
     },
     {
       name: 'UPDATE theirs',
