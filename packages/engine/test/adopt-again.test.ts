@@ -2,6 +2,7 @@ import { BusinessId, CarrierAccountId, ListId, RunId } from '@carillon/contract'
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { TestDatabase } from '../../../test/support/database.ts';
 import { withClient } from '../../../test/support/test-server.ts';
+import { until } from '../../../test/support/wait.ts';
 import { adopt, type AdoptOptions } from '../src/adopt/adopt.ts';
 import { createRun } from '../src/run/create.ts';
 import { resumeRun } from '../src/run/resume.ts';
@@ -144,6 +145,36 @@ describe('ids', () => {
     );
     expect(archived).toEqual({ reason: 'same_number', name: 'Lead 5' });
   });
+});
+
+it('a lead that somebody else makes at the same moment is the same lead', async () => {
+  const { fixture, old } = await open(`${leads(3)}
+    INSERT INTO outbound_call_runs (status) VALUES ('running');
+    INSERT INTO outbound_call_jobs (run_id, lead_id, status) SELECT 1, id, 'queued' FROM leads`);
+  const { business_id: business } = await createTenant(fixture, { leads: 0 });
+  await withClient(fixture.superuserUrl, async (client) => {
+    await client.query('BEGIN; LOCK TABLE carillon.leads IN SHARE MODE');
+    const adopting = adopt(fixture.db, adoptOptions(fixture, old, { business }));
+    await until(
+      async () => {
+        const waiting = await fixture.rows(
+          "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'INSERT INTO carillon.leads' AND datname = $1",
+          [fixture.name],
+        );
+        return waiting.length > 0;
+      },
+      { deadline_ms: 60_000, what: 'the adoption makes its leads' },
+    );
+    const lead = 'INSERT INTO carillon.leads (business_id, lead_id, phone, name) VALUES ($1, $2, $3, $4)';
+    await client.query(lead, [business, 500, e164(2), 'Made meanwhile']);
+    await client.query('COMMIT');
+    expect(await adopting).toMatchObject({ ok: true, leads: { read: 3, made: 2, merged: 1 }, jobs: { taken: 3 } });
+  });
+  const [called] = await fixture.rows(
+    `SELECT l.name, m.old_lead_id::int AS old FROM carillon.leads l JOIN carillon.outbound_call_jobs j USING (business_id, lead_id)
+     JOIN carillon.adopted_leads m USING (business_id, lead_id) WHERE lead_id = 500`,
+  );
+  expect(called).toEqual({ name: 'Made meanwhile', old: 2 });
 });
 
 describe('an old system that went on', () => {

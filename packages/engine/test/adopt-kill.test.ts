@@ -148,6 +148,43 @@ it('is refused while another one is under way, and stands in nobody’s way in t
   await expectSameInTheEnd(fixture);
 }, 120_000);
 
+it('does nothing twice where the lock is lost: each batch checks where the adoption stands', async () => {
+  const fixture = await fresh();
+  let second: Promise<unknown> | undefined;
+  let first: Promise<unknown> | undefined;
+  await stoppedAt(fixture, 'adopted_rows', async (child) => {
+    await fixture.rows(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'carillon adopt lock' AND datname = $1",
+      [fixture.name],
+    );
+    second = adopt(fixture.db, adoptOptions(fixture, old, { limits })).catch((error: unknown) => error);
+    await until(
+      async () => {
+        const [row] = await fixture.rows<{ waiting: number }>(
+          `SELECT count(*)::int AS waiting FROM pg_stat_activity
+           WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+        );
+        return row?.waiting === 2;
+      },
+      { deadline_ms: 60_000, what: 'both wait' },
+    );
+    first = endOf(child);
+  });
+  expect(await second).toMatchObject({
+    code: 'adopt_in_progress',
+    message: expect.stringMatching(/gone on meanwhile/),
+  });
+  expect(await first).toMatchObject({ done: { ok: true } });
+  await expectSameInTheEnd(fixture);
+}, 120_000);
+
+async function endOf(child: Child): Promise<{ at?: number; done?: object; failed?: string }> {
+  for (;;) {
+    const said = await child.next<{ at?: number; done?: object; failed?: string }>();
+    if (said.at === undefined) return said;
+  }
+}
+
 it('stops where it is told to, and goes on later', async () => {
   const fixture = await fresh();
   const stop = new AbortController();

@@ -12,7 +12,7 @@ import type { OldRun } from './old-rows.ts';
 import { numberRun, readMetRuns, takenRunIds } from './runs.ts';
 import { emptyTally } from './tally.ts';
 
-/** What a rehearsal keeps in memory of one business: some 250 bytes for each job. */
+/** What a rehearsal keeps in memory of one business: less than a kilobyte for each job. */
 interface Memory {
   runs: Map<number, RehearsedRun>;
   /** The numbers of leads that would have been made, as integers. */
