@@ -89,9 +89,84 @@ function* lines(): Generator<string> {
   }
 }
 
+type Ask = (method: string, url: string, body?: object) => Promise<Record<string, unknown>>;
+
+async function timed<T>(work: () => Promise<T>): Promise<[T, number]> {
+  const begun = performance.now();
+  return [await work(), performance.now() - begun];
+}
+
+const ms = (value: number) => (value < 10_000 ? `${Math.round(value)} ms` : `${(value / 1_000).toFixed(1)} s`);
+
+async function often(work: () => Promise<unknown>): Promise<string> {
+  const times: number[] = [];
+  for (let n = 0; n < 40; n++) times.push((await timed(work))[1]);
+  return `median ${ms(median(times))}, longest ${ms(Math.max(...times))}`;
+}
+
+async function importList(apiUrl: string, key: string, list_id: number): Promise<string> {
+  const [report, took_ms] = await timed(async () => {
+    const answer = await fetch(`${apiUrl}/api/lists/${list_id}/import`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'text/csv' },
+      body: Readable.toWeb(Readable.from(lines())) as ReadableStream,
+      duplex: 'half',
+    } as RequestInit);
+    return (await answer.json()) as Record<string, unknown>;
+  });
+  return `${String(report.accepted)} accepted in ${ms(took_ms)}, ${Math.round(leads / (took_ms / 1_000))} lines/s`;
+}
+
+async function exportRun(apiUrl: string, key: string, run_id: number): Promise<string> {
+  const begun = performance.now();
+  const headers = { authorization: `Bearer ${key}` };
+  const answer = await fetch(`${apiUrl}/api/outbound/runs/${run_id}/export.csv`, { headers });
+  let [bytes, count, first_byte_ms] = [0, -1, 0];
+  for await (const piece of answer.body ?? []) {
+    first_byte_ms ||= performance.now() - begun;
+    bytes += piece.length;
+    for (const byte of piece) if (byte === 10) count++;
+  }
+  const took = `${Math.round(bytes / MB)} MB in ${ms(performance.now() - begun)}`;
+  return `${count} lines, ${took}, first byte after ${ms(first_byte_ms)}`;
+}
+
+/** Creates a run and waits until the carrier has its first call. */
+async function startRun(ask: Ask, simUrl: string, body: object): Promise<{ id: number; leads: number; said: string }> {
+  const calls = async () => ((await (await fetch(`${simUrl}/_sim/totals`)).json()) as { calls: number }).calls;
+  const before = await calls();
+  const begun = performance.now();
+  const created = await ask('POST', '/api/outbound_calls/start', body);
+  const answered = ms(performance.now() - begun);
+  while ((await calls()) === before) await pause(5);
+  const said = `answered in ${answered}, first call at the carrier after ${ms(performance.now() - begun)}`;
+  return { id: Number(created.run_id), leads: Number(created.total_leads), said };
+}
+
+async function prepare(ask: Ask, simUrl: string): Promise<number> {
+  await fetch(`${simUrl}/_sim/behaviour`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({
+      default: { ring_ms: [50, 200], talk_ms: [100, 500], outcomes: { answered: 0.7, busy: 0.3 } },
+    }),
+  });
+  await ask('POST', '/api/carrier_accounts', {
+    name: 'main',
+    base_url: simUrl,
+    account_sid: 'AC1',
+    auth_token: 'token',
+    from_numbers: ['+97231110000'],
+    concurrency_limit: 200,
+    calls_per_second: 200,
+  });
+  return Number((await ask('POST', '/api/lists', { name: 'Everybody' })).list_id);
+}
+
 await withDatabase(async ({ appUrl, superuser }) => {
   const db = openDatabase({ app_url: appUrl });
   const { key } = await createBusiness(db, { name: 'A big customer' }, localActor('bench'));
+  await db.close();
   const env = {
     DATABASE_URL: appUrl,
     CARILLON_SECRET: randomBytes(32).toString('base64'),
@@ -105,140 +180,50 @@ await withDatabase(async ({ appUrl, superuser }) => {
   const { rows } = await superuser.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
   const postmaster = statusOf(rows[0]?.pid ?? 0, 'PPid') / 1_024;
   const memory = watchMemory({ api: api.pid ?? 0, worker: worker.pid ?? 0 }, postmaster);
-
-  const ask = async (method: string, url: string, body?: object) => {
+  const ask: Ask = async (method, url, body) => {
     const headers = { authorization: `Bearer ${key}`, ...(body ? { 'content-type': 'application/json' } : {}) };
     const answer = await fetch(apiUrl + url, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) });
     if (!answer.ok) throw new Error(`${method} ${url}: ${answer.status} ${await answer.text()}`);
     return (await answer.json()) as Record<string, unknown>;
-  };
-  const timed = async <T>(work: () => Promise<T>): Promise<[T, number]> => {
-    const begun = performance.now();
-    return [await work(), performance.now() - begun];
-  };
-  const calls = async () => ((await (await fetch(`${simUrl}/_sim/totals`)).json()) as { calls: number }).calls;
-  const firstCallAfter = async (before: number) => {
-    while ((await calls()) === before) await pause(5);
   };
   const report: Record<string, string>[] = [];
   const note = (phase: string, figures: string) => {
     report.push({ phase, figures, ...memory.peaks() });
     console.log(`${phase}: ${figures}`);
   };
-  const ms = (value: number) => (value < 10_000 ? `${Math.round(value)} ms` : `${(value / 1_000).toFixed(1)} s`);
-  const often = async (work: () => Promise<unknown>) => {
-    const times: number[] = [];
-    for (let n = 0; n < 40; n++) times.push((await timed(work))[1]);
-    return `median ${ms(median(times))}, longest ${ms(Math.max(...times))}`;
-  };
-
+  const stop = (run_id: number, live_calls: string) =>
+    timed(() => ask('POST', '/api/outbound/stop-queue', { run_id, live_calls }));
   try {
-    await fetch(`${simUrl}/_sim/behaviour`, {
-      method: 'PUT',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({
-        default: { ring_ms: [50, 200], talk_ms: [100, 500], outcomes: { answered: 0.7, busy: 0.3 } },
-      }),
-    });
-    await ask('POST', '/api/carrier_accounts', {
-      name: 'main',
-      base_url: simUrl,
-      account_sid: 'AC1',
-      auth_token: 'token',
-      from_numbers: ['+97231110000'],
-      concurrency_limit: 200,
-      calls_per_second: 200,
-    });
-    const { list_id } = await ask('POST', '/api/lists', { name: 'Everybody' });
+    const list_id = await prepare(ask, simUrl);
     memory.peaks();
-
-    const [imported, import_ms] = await timed(async () => {
-      const answer = await fetch(`${apiUrl}/api/lists/${String(list_id)}/import`, {
-        method: 'POST',
-        headers: { authorization: `Bearer ${key}`, 'content-type': 'text/csv' },
-        body: Readable.toWeb(Readable.from(lines())) as ReadableStream,
-        duplex: 'half',
-      } as RequestInit);
-      return (await answer.json()) as Record<string, unknown>;
-    });
-    note(
-      'import',
-      `${String(imported.accepted)} accepted in ${ms(import_ms)}, ${Math.round(leads / (import_ms / 1_000))} lines/s`,
-    );
-
-    const run = async (body: object) => {
-      const before = await calls();
-      const begun = performance.now();
-      const created = await ask('POST', '/api/outbound_calls/start', body);
-      const answered_ms = performance.now() - begun;
-      await firstCallAfter(before);
-      return {
-        id: Number(created.run_id),
-        leads: created.total_leads,
-        answered_ms,
-        first_ms: performance.now() - begun,
-      };
-    };
-    const first = await run({ list_id });
-    note(
-      'run over the list',
-      `answered in ${ms(first.answered_ms)}, first call at the carrier after ${ms(first.first_ms)}`,
-    );
+    note('import', await importList(apiUrl, key, list_id));
+    const first = await startRun(ask, simUrl, { list_id });
+    note('run over the list', first.said);
     await pause(15_000);
-    note('15 s of calling', `${await calls()} calls at 200 a second`);
+    note('15 s of calling', 'at 200 a second');
     note('status', await often(() => ask('GET', `/api/outbound/runs/${first.id}`)));
     note('page of 100 jobs', await often(() => ask('GET', `/api/outbound/runs/${first.id}/jobs?after=2000`)));
     note('search by name', await often(() => ask('GET', '/api/leads?search=person number 77')));
     note('search by number', await often(() => ask('GET', '/api/leads?search=0520777')));
-
-    const [stopped, stop_ms] = await timed(() =>
-      ask('POST', '/api/outbound/stop-queue', { run_id: first.id, live_calls: 'drain' }),
-    );
-    note(
-      'cancel',
-      `answered in ${ms(stop_ms)} with ${String(stopped.cancelled)} cancelled, ${String(stopped.in_flight)} in flight`,
-    );
-    const second = await run({ from_run: { run_id: first.id } });
-    note(
-      'follow-up run, at once',
-      `${String(second.leads)} leads, answered in ${ms(second.answered_ms)}, first call after ${ms(second.first_ms)}`,
-    );
-    await ask('POST', '/api/outbound/stop-queue', { run_id: second.id, live_calls: 'hang_up' });
-
+    const [stopped, stop_ms] = await stop(first.id, 'drain');
+    note('cancel', `answered in ${ms(stop_ms)}, ${String(stopped.cancelled)} cancelled`);
+    const second = await startRun(ask, simUrl, { from_run: { run_id: first.id } });
+    note('follow-up, at once', `${second.leads} leads, ${second.said}`);
+    await stop(second.id, 'hang_up');
     const swept = 'SELECT bool_and(swept_seq = total_leads) AS done FROM carillon.outbound_call_runs';
     const [, sweep_ms] = await timed(async () => {
       while (!(await superuser.query<{ done: boolean }>(swept)).rows[0]?.done) await pause(200);
     });
     note('rows of both runs swept', `${ms(sweep_ms)} after the second stop`);
-    const third = await run({ from_run: { run_id: first.id } });
-    note(
-      'follow-up run, of rows',
-      `${String(third.leads)} leads, answered in ${ms(third.answered_ms)}, first call after ${ms(third.first_ms)}`,
-    );
-    await ask('POST', '/api/outbound/stop-queue', { run_id: third.id, live_calls: 'hang_up' });
-
-    const begun = performance.now();
-    const answer = await fetch(`${apiUrl}/api/outbound/runs/${first.id}/export.csv`, {
-      headers: { authorization: `Bearer ${key}` },
-    });
-    let [bytes, count, first_byte_ms] = [0, -1, 0];
-    for await (const piece of answer.body ?? []) {
-      first_byte_ms ||= performance.now() - begun;
-      bytes += piece.length;
-      for (const byte of piece) if (byte === 10) count++;
-    }
-    const export_ms = performance.now() - begun;
-    note(
-      'export',
-      `${count} lines, ${Math.round(bytes / MB)} MB in ${ms(export_ms)}, first byte after ${ms(first_byte_ms)}`,
-    );
+    const third = await startRun(ask, simUrl, { from_run: { run_id: first.id } });
+    note('follow-up, of rows', `${third.leads} leads, ${third.said}`);
+    await stop(third.id, 'hang_up');
+    note('export', await exportRun(apiUrl, key, first.id));
     console.table(report);
   } finally {
     memory.stop();
     for (const child of [worker, api, sim]) child.kill('SIGTERM');
-    await Promise.all(
-      [worker, api, sim].map((child) => child.exitCode ?? new Promise((gone) => child.once('exit', gone))),
-    );
-    await db.close();
+    const gone = (child: ChildProcess) => child.exitCode ?? new Promise((over) => child.once('exit', over));
+    await Promise.all([worker, api, sim].map(gone));
   }
 });
