@@ -53,13 +53,13 @@ export const JOB_STATES = {
   queued: {
     final: false,
     entered_by: 'fill',
-    left_by: 'claim, job cancel, sweep',
+    left_by: 'claim, job cancel, erasure of its lead, sweep',
     reaper: 'the run’s next lease; sweep in a stopped run',
   },
   waiting: {
     final: false,
-    entered_by: 'return to the pool',
-    left_by: 'claim once due, job cancel, sweep',
+    entered_by: 'return to the pool, a person’s resolve',
+    left_by: 'claim once due, job cancel, erasure of its lead, sweep',
     reaper: 'the run’s next lease after due_at; sweep in a stopped run',
   },
   in_progress: {
@@ -68,10 +68,13 @@ export const JOB_STATES = {
     left_by: 'whoever closes its open attempt',
     reaper: 'the reaper of its open attempt',
   },
-  completed: { ...FINAL, entered_by: 'settlement of an answered call' },
+  completed: { ...FINAL, entered_by: 'settlement of an answered call, a person’s resolve' },
   failed: { ...FINAL, entered_by: 'settlement of the last allowed attempt, refusal of the number' },
-  cancelled: { ...FINAL, entered_by: 'job cancel, return to the pool in a stopping run, sweep' },
-  skipped: { ...FINAL, entered_by: 'claim, when a gate forbids the call' },
+  cancelled: {
+    ...FINAL,
+    entered_by: 'job cancel, return to the pool in a stopping run, a person’s resolve in a run that is over, sweep',
+  },
+  skipped: { ...FINAL, entered_by: 'claim, when a gate forbids the call or the lead is erased; erasure of its lead' },
   needs_review: {
     final: true,
     entered_by: 'reconcile that can neither find the call nor prove its absence',
