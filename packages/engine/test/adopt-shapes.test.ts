@@ -5,7 +5,7 @@ import { withClient } from '../../../test/support/test-server.ts';
 import { adopt, type AdoptOptions } from '../src/adopt/adopt.ts';
 import { adoptOptions } from './support/adoption.ts';
 import { createFixture, createTenant, type Fixture } from './support/fixture.ts';
-import { createOldDatabase } from './support/old-database.ts';
+import { createOldDatabase } from '../../../test/support/old-database.ts';
 
 async function open(statements: string): Promise<{ fixture: Fixture; old: TestDatabase }> {
   const fixture = await createFixture();
