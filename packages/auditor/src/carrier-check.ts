@@ -65,7 +65,18 @@ export interface CarrierScope {
   again<T>(work: (snapshot: Snapshot) => Promise<T>): Promise<T>;
 }
 
-const PHONES = 'SELECT lead_id, phone FROM carillon.leads WHERE business_id = $1 AND lead_id = ANY ($2)';
+const PHONES = `
+  SELECT lead_id, phone,
+    CASE WHEN updated_at > created_at THEN (extract(epoch FROM updated_at + interval '1 minute') * 1000000)::bigint
+      ELSE 0 END AS since_us
+  FROM carillon.leads WHERE business_id = $1 AND lead_id = ANY ($2) AND phone IS NOT NULL`;
+
+/** A lead's number, and since when it certainly was that (a change takes effect when it commits, a little later). */
+interface Phone {
+  lead_id: number;
+  phone: string;
+  since_us: number;
+}
 
 /** All attempts for these leads, in whichever run: a call between two numbers may be another run's. */
 const CALLS_OF_LEADS = `
@@ -78,8 +89,9 @@ const CALLS_OF_LEADS = `
 
 /**
  * Invariant 2 by the carrier's own list, within the bound of requests: each listed call between two numbers, since the
- * first attempt between them, belongs to an attempt; each attempt that names a call has it there. What can't be asked is
- * reported as not compared. No transaction is open while a carrier is asked.
+ * first attempt between them, belongs to an attempt; each attempt that names a call has it there. Where the lead's number
+ * was changed or erased since, nothing can be looked for by it, and the named calls are asked for by their names. What
+ * can't be asked is reported as not compared. No transaction is open while a carrier is asked.
  */
 export async function checkCarrier(scope: CarrierScope, candidates: Candidates): Promise<void> {
   const { findings, business_id } = scope;
@@ -92,11 +104,8 @@ export async function checkCarrier(scope: CarrierScope, candidates: Candidates):
     });
   if (pairs.length === 0) return;
   const leads = [...new Set(pairs.map(({ lead_id }) => lead_id))];
-  const phones = new Map(
-    (
-      await scope.again((snapshot) => snapshot.query<{ lead_id: number; phone: string }>(PHONES, [business_id, leads]))
-    ).map(({ lead_id, phone }) => [lead_id, phone]),
-  );
+  const rows = await scope.again((snapshot) => snapshot.query<Phone>(PHONES, [business_id, leads]));
+  const phones = new Map(rows.map((row) => [row.lead_id, row]));
   const strays: { pair: Pair; call: CarrierCall }[] = [];
   for (const [account, mine] of Map.groupBy(pairs, ({ carrier_account_id }) => carrier_account_id)) {
     const asked = await openAccount(scope, account, mine.length);
@@ -129,35 +138,39 @@ async function openAccount({ access, lanes, findings, business_id }: CarrierScop
 }
 
 /** Reports what is missing; returns the listed calls that are none of the pair's known ones. */
-async function comparePair(scope: CarrierScope, { driver, credentials }: Asked, pair: Pair, to: string | undefined) {
+async function comparePair(scope: CarrierScope, { driver, credentials }: Asked, pair: Pair, to: Phone | undefined) {
   const { findings, business_id, now_us } = scope;
   const notCompared = (why: string) => {
     const what = `The calls to lead ${pair.lead_id} could not be compared: ${why}`;
     findings.incomplete({ invariant: 2, business_id, what });
     return [];
   };
-  if (to === undefined) return notCompared('the lead’s number is gone');
-  const listed = await driver.find(credentials, {
-    to,
-    from: pair.from,
-    created_from_ms: (pair.since_us - SKEW_US) / 1_000,
-    created_to_ms: now_us / 1_000 + HOUR_MS,
-  });
-  if (listed.kind === 'error') return notCompared(listed.cause);
+  const calls: CarrierCall[] = [];
+  const searched = to !== undefined && to.since_us <= pair.since_us;
+  if (searched) {
+    const listed = await driver.find(credentials, {
+      to: to.phone,
+      from: pair.from,
+      created_from_ms: (pair.since_us - SKEW_US) / 1_000,
+      created_to_ms: now_us / 1_000 + HOUR_MS,
+    });
+    if (listed.kind === 'error') return notCompared(listed.cause);
+    calls.push(...listed.calls);
+  }
   findings.checked.carrier_numbers += 1;
-  const ids = new Set(listed.calls.map(({ call_id }) => call_id));
+  const ids = new Set(calls.map(({ call_id }) => call_id));
   const lag_us = driver.capabilities(credentials).listing_delay_ms * 1_000;
   for (const one of pair.placed) {
-    // Too young to be listed for certain, it may still be asked for by its name.
     if (ids.has(one.call_id)) continue;
+    // Too young to be listed for certain, it may still be asked for by its name.
     const seen = await driver.fetchCall(credentials, one.call_id);
     if (seen.kind === 'error') notCompared(seen.cause);
     else if (seen.kind === 'absent') findings.violation(noSuchCall(business_id, one));
-    else if (one.intent_us + lag_us + SKEW_US < now_us) findings.violation(otherCall(business_id, one));
+    else if (searched && one.intent_us + lag_us + SKEW_US < now_us) findings.violation(otherCall(business_id, one));
   }
   const known = new Set(pair.placed.map(({ call_id }) => call_id));
   const since_s = Math.floor(pair.since_us / 1_000_000);
-  return listed.calls
+  return calls
     .filter(({ call_id, created_at_s }) => !known.has(call_id) && (created_at_s === null || created_at_s >= since_s))
     .map((call) => ({ pair, call }));
 }

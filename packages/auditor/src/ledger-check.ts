@@ -29,26 +29,31 @@ interface Known {
   outcome: Outcome | null;
   account_sid: string;
   from_number: string;
+  /** Where it was to go; null when the lead's number was changed or erased since. */
   phone: string | null;
   /** A call that is on record as unwanted and being hung up. */
   unwanted: boolean;
 }
 
 const KNOWN = `
-  SELECT k.i, a.token, a.call_id, a.outcome, c.account_sid, a.from_number, l.phone,
+  SELECT k.i, a.token, a.call_id, a.outcome, c.account_sid, a.from_number, coalesce(a.to_number, l.phone) AS phone,
     EXISTS (SELECT FROM carillon.unwanted_calls u WHERE u.business_id = $1
             AND u.carrier_account_id = a.carrier_account_id AND u.call_id = k.sid AND u.over_at IS NULL) AS unwanted
   FROM unnest($2::bigint[], $3::int[], $4::int[], $5::text[]) WITH ORDINALITY AS k (run_id, seq, attempt_no, sid, i)
   CROSS JOIN LATERAL (
-    SELECT token, call_id, outcome, carrier_account_id, from_number, lead_id, revision FROM carillon.attempts
+    SELECT token, call_id, outcome, carrier_account_id, from_number, NULL AS to_number, lead_id, intent_us, revision
+    FROM carillon.attempts
     WHERE business_id = $1 AND run_id = k.run_id AND seq = k.seq AND attempt_no = k.attempt_no
     UNION ALL
-    SELECT token, call_id, NULL, carrier_account_id, from_number, lead_id, revision FROM carillon.open_attempts
+    SELECT token, call_id, NULL, carrier_account_id, from_number, to_number, lead_id, intent_us, revision
+    FROM carillon.open_attempts
     WHERE business_id = $1 AND run_id = k.run_id AND seq = k.seq AND attempt_no = k.attempt_no
     ORDER BY revision DESC LIMIT 1) a
   JOIN carillon.carrier_accounts c ON c.business_id = $1 AND c.carrier_account_id = a.carrier_account_id
   LEFT JOIN LATERAL (
-    SELECT phone FROM carillon.leads WHERE business_id = $1 AND lead_id = a.lead_id OFFSET 0) l ON true
+    SELECT phone FROM carillon.leads WHERE business_id = $1 AND lead_id = a.lead_id
+      AND (updated_at = created_at OR updated_at <= to_timestamp(a.intent_us / 1000000.0) - interval '1 minute')
+    OFFSET 0) l ON true
   ORDER BY k.i`;
 
 const BATCH_CALLS = 1_000;

@@ -167,6 +167,24 @@ describe('the carrier’s list', () => {
   });
 });
 
+describe('people whose number is no longer what it was', () => {
+  it('are asked about by the names of their calls', async () => {
+    await world.rows(
+      `UPDATE carillon.leads l SET updated_at = now(), phone = CASE j.seq WHEN 1 THEN '+972500000008' END,
+         erased_at = CASE j.seq WHEN 9 THEN now() END
+       FROM carillon.outbound_call_jobs j
+       WHERE j.lead_id = l.lead_id AND j.run_id = $1 AND j.seq IN (1, 9)`,
+      [run.run_id],
+    );
+    expect(await judged()).toMatchObject({ ok: true, incomplete: [], checked: { carrier_numbers: 10 } });
+    expect(asked.length).toBe(8);
+    books = books.filter(({ call }) => call.call_id !== `I${run.run_id}`);
+    expectFound((await judged()).violations, run, [
+      { invariant: 2, job: JOBS.plain, attempt: 1, what: /names call I\d+, which the carrier does not have/ },
+    ]);
+  });
+});
+
 describe('a carrier that can’t be asked', () => {
   it.each([
     ['answers with an error', { fail: true }, /could not be compared: http_503/, 10],

@@ -4,6 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { LedgerEntry } from '@carillon/carrier-sim';
+import { LeadId } from '@carillon/contract';
+import { eraseLead } from '@carillon/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Found } from './support/broken.ts';
 import { expectFound } from './support/broken.ts';
@@ -178,6 +180,23 @@ describe('the carrier’s ledger', () => {
       run.carrier_account_id,
     ]);
     expect((await judged()).violations).toEqual([]);
+  });
+
+  it('is in order when people have changed their number or were erased since', async () => {
+    const lead = async (seq: number) => {
+      const [row] = await world.rows<{ lead_id: string }>(
+        'SELECT lead_id FROM carillon.outbound_call_jobs WHERE run_id = $1 AND seq = $2',
+        [run.run_id, seq],
+      );
+      return LeadId.parse(Number(row?.lead_id));
+    };
+    const options = { actor: { name: 'test', user_id: null }, limits: world.limits };
+    for (const seq of [JOBS.answered, JOBS.plain]) await eraseLead(world.db, run.business_id, await lead(seq), options);
+    await world.rows(
+      "UPDATE carillon.leads SET phone = '+972500000007', updated_at = now() WHERE business_id = $1 AND lead_id = $2",
+      [run.business_id, await lead(JOBS.last)],
+    );
+    expect(await judged()).toMatchObject({ ok: true, violations: [], checked: { ledger_calls: 10 } });
   });
 
   it('with more calls live at once than the lane has lines is not', async () => {

@@ -153,7 +153,7 @@ describe('invariant 1: at most one open attempt, and no call that the policy doe
 });
 
 describe('a person’s decision', () => {
-  it('explains a call after one that was left for review, unless it came later', async () => {
+  it('explains a call after one that was left for review, if it came in between and asked for it', async () => {
     const world = await createWorld();
     try {
       const run = await finishedRun(world);
@@ -161,14 +161,22 @@ describe('a person’s decision', () => {
         attempt(JOBS.review, 2, 'completed', 'X'),
         `UPDATE carillon.outbound_call_jobs SET attempts = 2, status = 'completed' WHERE run_id = {run} AND seq = ${JOBS.review}`,
         count('needs_review', 'completed'),
-        `INSERT INTO carillon.audit_events (business_id, kind, action, actor, subject_type, subject_id)
-         VALUES ({business}, 'change', 'job.resolved', 'key:1', 'job', '{run}-${JOBS.review}')`,
+        `INSERT INTO carillon.audit_events (business_id, kind, action, actor, subject_type, subject_id, after, at)
+         SELECT {business}, 'change', 'job.resolved', 'key:1', 'job', '{run}-${JOBS.review}', '{"as": "call_again"}',
+           to_timestamp(intent_us / 1000000.0 - 0.5)
+         FROM carillon.attempts WHERE run_id = {run} AND seq = ${JOBS.review} AND attempt_no = 2`,
       ])
         await world.rows(filled(statement, run));
       expect((await world.audit()).violations).toEqual([]);
-      await world.rows("UPDATE carillon.audit_events SET at = at + interval '1 minute' WHERE action = 'job.resolved'");
-      const { violations } = await world.audit();
-      expect(violations).toMatchObject([{ invariant: 1, job_id: `${run.run_id}-${JOBS.review}`, attempt: 2 }]);
+      for (const otherwise of [
+        "at = at + interval '1 minute'",
+        "at = at - interval '2 minutes'",
+        `at = at + interval '1 minute', after = '{"as": "called"}'`,
+      ]) {
+        await world.rows(`UPDATE carillon.audit_events SET ${otherwise} WHERE action = 'job.resolved'`);
+        const { violations } = await world.audit();
+        expect(violations).toMatchObject([{ invariant: 1, job_id: `${run.run_id}-${JOBS.review}`, attempt: 2 }]);
+      }
     } finally {
       await world.close();
     }

@@ -16,10 +16,13 @@ export interface AuditedRun {
   isBlurred(us: number): boolean;
 }
 
-/** A violation that a person's decision about the job before `before_us` would explain. */
+/** A violation that a person's decision about the job, between these times, would explain. */
 export interface Doubt {
   violation: Violation;
+  after_us: number;
   before_us: number;
+  /** Only the decision to call again explains it, not just any. */
+  call_again?: boolean;
   /** For a job without attempts: the state in which it may have been adopted, with calls that an older system made. */
   unless_adopted?: { run_id: number; seq: number; status: JobStatus };
 }

@@ -137,6 +137,7 @@ export function* unexplainedStates(audited: AuditedRun, job: JobRecord): Generat
         tries.length === 0 ? `is ${status}, and no attempt was made for it` : `is ${status} after "${last ?? 'open'}"`,
         { status, attempts: tries.length, calls: ended, last_outcome: last },
       ),
+      after_us: 0,
       before_us: audited.now_us,
       ...(tries.length === 0 && { unless_adopted: { run_id: audited.run.run_id, seq: job.seq, status } }),
     };

@@ -68,7 +68,9 @@ export function* unexplainedCalls(audited: AuditedRun, job: JobRecord): Generato
           },
           one.attempt_no,
         ),
+        after_us: call.intent_us,
         before_us: one.intent_us,
+        call_again: true,
       };
     const next = tries[index + 1];
     if (next && one.outcome === 'absent' && audited.run.policy.review_always)
@@ -81,7 +83,9 @@ export function* unexplainedCalls(audited: AuditedRun, job: JobRecord): Generato
           { intent_us: next.intent_us },
           next.attempt_no,
         ),
+        after_us: one.intent_us,
         before_us: next.intent_us,
+        call_again: true,
       };
     if (tookPlace(one.outcome)) calls += 1;
     if (!madeNoCall(one.outcome)) call = one;
@@ -111,9 +115,9 @@ function early({ attempt_no }: Try): string {
 }
 
 const RESOLVED = `
-  SELECT subject_id, min((extract(epoch FROM at) * 1000000)::bigint) AS first_us FROM carillon.audit_events
-  WHERE business_id = $1 AND subject_type = 'job' AND subject_id = ANY ($2) AND action = 'job.resolved'
-  GROUP BY subject_id`;
+  SELECT subject_id, (extract(epoch FROM at) * 1000000)::bigint AS at_us, after ->> 'as' = 'call_again' AS call_again
+  FROM carillon.audit_events
+  WHERE business_id = $1 AND subject_type = 'job' AND subject_id = ANY ($2) AND action = 'job.resolved'`;
 
 const ADOPTED = `
   SELECT run_id, seq, status FROM carillon.adopted_jobs
@@ -137,10 +141,15 @@ export async function withoutDecision(snapshot: Snapshot, all: readonly Doubt[])
   const doubts = await notAdopted(snapshot, all);
   if (doubts.length === 0) return [];
   const jobs = [...new Set(doubts.map(({ violation }) => violation.job_id))];
-  const rows = await snapshot.query<{ subject_id: string; first_us: number }>(RESOLVED, [snapshot.business_id, jobs]);
-  const decided = new Map(rows.map(({ subject_id, first_us }) => [subject_id, first_us]));
+  type Decision = { subject_id: string; at_us: number; call_again: boolean | null };
+  const rows = await snapshot.query<Decision>(RESOLVED, [snapshot.business_id, jobs]);
+  const decisions = Map.groupBy(rows, ({ subject_id }) => subject_id);
+  const explains =
+    ({ after_us, before_us, call_again }: Doubt) =>
+    (decision: Decision) =>
+      decision.at_us > after_us && decision.at_us <= before_us && (decision.call_again === true || !call_again);
   return doubts
-    .filter(({ violation, before_us }) => (decided.get(violation.job_id ?? '') ?? Infinity) > before_us)
+    .filter((doubt) => !decisions.get(doubt.violation.job_id ?? '')?.some(explains(doubt)))
     .map(({ violation }) => violation);
 }
 
@@ -172,7 +181,7 @@ export async function* leadsTwice(snapshot: Snapshot, audited: AuditedRun): Asyn
 
 const SAME_NUMBER = `
   SELECT array_agg(lead_id ORDER BY lead_id) AS lead_ids FROM carillon.leads
-  WHERE business_id = $1 GROUP BY phone HAVING count(*) > 1 LIMIT $2`;
+  WHERE business_id = $1 AND phone IS NOT NULL GROUP BY phone HAVING count(*) > 1 LIMIT $2`;
 
 /** One number, one lead: what makes "once for each lead" mean "once for each phone". */
 export async function* numbersTwice(snapshot: Snapshot): AsyncGenerator<Violation> {
