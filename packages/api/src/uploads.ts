@@ -1,7 +1,7 @@
 import multipart from '@fastify/multipart';
 import { CarillonError } from '@carillon/contract';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 
 const XLSX = 'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet';
 /** Content types of files. What is in one is recognised by looking: browsers and mail programs name types at random. */
@@ -26,14 +26,21 @@ export async function takeUploads(app: FastifyInstance, import_body_bytes: numbe
   });
 }
 
+/** So much of a refused file is still taken in, so that its sender comes to read why. */
+const DISCARDED_BYTES = 67_108_864;
+
 /**
  * The file in a request: its body, or the first file of a form. Iterating throws `body_too_large` above
- * `import_body_bytes`, and `invalid_request` when the upload breaks off or is no form.
+ * `import_body_bytes`, and `invalid_request` when the upload breaks off or is no form. Whoever stops reading leaves the
+ * rest to be thrown away: a connection that is cut while it sends never shows the answer to the sender, and one that is
+ * left as it is would keep its next request waiting.
  */
 export async function* uploadedFile(request: FastifyRequest, import_body_bytes: number): AsyncGenerator<Buffer> {
   let received_bytes = 0;
+  let file: Readable | undefined;
   try {
-    for await (const chunk of await openUpload(request)) {
+    file = await openUpload(request);
+    for await (const chunk of file.iterator({ destroyOnReturn: false })) {
       if (!Buffer.isBuffer(chunk)) throw new Error('an upload gave something other than bytes');
       received_bytes += chunk.length;
       if (received_bytes > import_body_bytes)
@@ -44,18 +51,30 @@ export async function* uploadedFile(request: FastifyRequest, import_body_bytes: 
     if (error instanceof CarillonError) throw error;
     const problem = request.raw.destroyed && !request.raw.complete ? 'the upload broke off' : readProblem(error);
     throw new CarillonError('invalid_request', { problem }, { cause: error });
+  } finally {
+    if (file && !file.readableEnded && !file.destroyed) discard(file, request);
   }
 }
 
-async function openUpload(request: FastifyRequest): Promise<Readable | Buffer[]> {
-  if (!request.isMultipart()) return isStream(request.body) ? request.body : [];
+function discard(file: Readable, request: FastifyRequest): void {
+  let left_bytes = DISCARDED_BYTES;
+  // What breaks now concerns nobody.
+  file.on('error', () => {});
+  file.on('data', (chunk: Buffer) => {
+    left_bytes -= chunk.length;
+    if (left_bytes < 0) request.raw.destroy();
+  });
+}
+
+async function openUpload(request: FastifyRequest): Promise<Readable> {
+  if (!request.isMultipart()) return isStream(request.body) ? request.body : Readable.from([]);
   const part = await request.file();
   if (!part) throw new CarillonError('invalid_request', { problem: 'the form has no file in it' });
   return part.file;
 }
 
 function isStream(body: unknown): body is Readable {
-  return typeof body === 'object' && body !== null && Symbol.asyncIterator in body;
+  return body instanceof Readable;
 }
 
 function readProblem(error: unknown): string {

@@ -1,4 +1,4 @@
-import { request as httpRequest } from 'node:http';
+import { Agent, request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -217,6 +217,35 @@ describe('over a socket', () => {
         [list_id],
       )
     )[0];
+
+  it('tells what is wrong with a large file while it is still being sent, and serves the connection on', async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const ask = (method: string, path: string, headers: Record<string, string>, body: string) =>
+      new Promise<{ status: number | undefined; text: string; socket: unknown }>((resolve, reject) => {
+        const authorization = `Bearer ${tenant.admin}`;
+        const sent = httpRequest({ port, method, path, agent, headers: { ...headers, authorization } });
+        sent.on('error', reject);
+        sent.on('response', async (response) => {
+          const text = (await response.setEncoding('utf8').toArray()).join('');
+          resolve({ status: response.statusCode, text, socket: sent.socket });
+        });
+        sent.end(body);
+      });
+    const large = `city,street\n${'Haifa,Herzl\n'.repeat(1_000_000)}`;
+    const list_id = await newList();
+    const path = `/api/lists/${list_id}/import`;
+    const { headers, payload } = form(large);
+    const raw = await ask('POST', path, { 'content-type': 'text/csv' }, large);
+    const inForm = await ask('POST', path, headers, payload);
+    for (const answer of [raw, inForm]) {
+      expect(answer.status).toBe(422);
+      expect(JSON.parse(answer.text)).toMatchObject({ code: 'import_no_phone_column' });
+    }
+    const next = await ask('POST', path, { 'content-type': 'text/csv' }, THREE);
+    expect(JSON.parse(next.text)).toMatchObject({ accepted: 1 });
+    expect(new Set([raw, inForm, next].map((answer) => answer.socket)).size).toBe(1);
+    agent.destroy();
+  });
 
   it('reads a file while it is being sent', async () => {
     const list_id = await newList();

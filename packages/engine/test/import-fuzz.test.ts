@@ -11,7 +11,7 @@ import { createList } from '../src/lead/lists.ts';
 import { LINE_REASONS } from '../src/lead/reasons.ts';
 import { actor, createFixture, type Fixture } from './support/fixture.ts';
 import { csv, linesOf } from './support/leads.ts';
-import { bookParts, xlsx, zip } from './support/xlsx.ts';
+import { bookParts, xlsx, zip } from '../../../test/support/xlsx.ts';
 
 /** Whatever is in a file: a report on each of its lines, or one of our errors. Never anything else, and it ends. */
 

@@ -47,7 +47,7 @@ export const defaultImportLimits: ImportLimits = {
   import_batch_lines: 5_000,
   import_batch_bytes: 4_194_304,
   import_commit_every_ms: 10_000,
-  import_stale_ms: 60_000,
+  import_stale_ms: 30_000,
   import_original_chars: 2_000,
   lead_name_chars: 200,
   lead_external_id_chars: 200,

@@ -1,5 +1,5 @@
 import type { UglyFile } from '../import-ugly.test.ts';
-import { bookParts, type Cell, xlsx, zip } from './xlsx.ts';
+import { bookParts, type Cell, xlsx, zip } from '../../../../test/support/xlsx.ts';
 
 const DANA = [['501000001', 'Dana']] as const;
 const PLAIN: Cell[][] = [
