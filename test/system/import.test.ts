@@ -189,21 +189,20 @@ describe.each([
   beforeAll(async () => {
     const tenant = await newTenant();
     const answer = await send(tenant, bytes);
-    expect(answer.status).toBe(200);
     report = answer.json;
     whole = await contents(tenant);
-    expect(whole.members).toHaveLength(report.accepted);
-    expect(report).toMatchObject({ lines: LINES, file: { format: format.toLowerCase() } });
+    if (report.lines !== LINES || whole.members.length !== report.accepted)
+      throw new Error(`an import without a break: ${JSON.stringify(answer)}`);
     console.log(`${format}, ${bytes.length} bytes: ${JSON.stringify(figures(report))}`);
   }, 120_000);
 
   it('outlives a kill -9 of the API', async () => {
     const tenant = await newTenant();
     const sending = sendSlowly(tenant, new Promise(() => {}));
-    const broken = expect(sending).rejects.toThrow(/hang up|ECONNRESET/);
+    const end = sending.catch((error: unknown) => String(error));
     const lines = await halfWay(tenant);
     await api.process.kill();
-    await broken;
+    expect(await end).toMatch(/hang up|ECONNRESET/);
     console.log(`killed after ${lines} lines or more`);
 
     api = await startApi();

@@ -8,6 +8,9 @@ const SPACES = /[\u00A0\u2000-\u200A\u202F\u205F\u3000]/g;
 // oxlint-disable-next-line no-control-regex
 const CONTROLS = /[\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]/g;
 
+/** What nothing is to be done about, as nearly every value is: letters of most scripts, digits, signs, single spaces. */
+const CLEAN = /^(?![='\s])[ -~\u00A1-\u00AC\u00AE-\u061B\u061D-\u167F]*$/;
+
 /** Without invisible characters; full-width forms and unusual spaces made plain; trimmed. For numbers and headers. */
 export function plain(text: string): string {
   return text.replace(INVISIBLE, '').normalize('NFKC').trim();
@@ -18,6 +21,7 @@ export function plain(text: string): string {
  * put around a text to keep it one (`="0123"`, or an apostrophe before what looks like a formula); trimmed.
  */
 export function cellText(text: string): string {
+  if (CLEAN.test(text) && !text.endsWith(' ')) return text;
   return text
     .replace(MARKS, '')
     .replace(SPACES, ' ')
