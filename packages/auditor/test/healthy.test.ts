@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { until } from '../../../test/support/wait.ts';
+import { withClient } from '../../../test/support/test-server.ts';
 import { createWorld, finishedRun, openRun, type World } from './support/world.ts';
 
 let world: World;
@@ -22,5 +24,47 @@ describe('what the engine has done', () => {
       checked: { businesses: 2, runs: 2, jobs: 20, attempts: 18, ledger_calls: 0, carrier_numbers: 0 },
     });
     expect(report.checked.events).toBeGreaterThanOrEqual(7);
+  });
+
+  it('is read to its end, however many jobs there are', async () => {
+    const { business_id, run_id } = await world.run(await world.tenant({ leads: 4_100 }));
+    expect(await world.audit({ business_id })).toMatchObject({ ok: true, checked: { jobs: 4_100 } });
+    await world.rows("UPDATE carillon.outbound_call_jobs SET status = 'waiting' WHERE run_id = $1 AND seq = 4100", [
+      run_id,
+    ]);
+    const { violations } = await world.audit({ business_id });
+    expect(violations.map(({ invariant, job_id }) => [invariant, job_id])).toEqual([
+      [3, undefined],
+      [6, `${run_id}-4100`],
+    ]);
+    await world.rows("UPDATE carillon.outbound_call_jobs SET status = 'queued' WHERE run_id = $1 AND seq = 4100", [
+      run_id,
+    ]);
+  });
+
+  it('is judged at one moment, whatever is committed while the auditor reads', async () => {
+    const { business_id, run_id } = await openRun(world);
+    await withClient(world.superuserUrl, async (client) => {
+      await client.query('BEGIN');
+      await client.query('LOCK TABLE carillon.outbound_call_jobs');
+      const report = world.audit({ business_id });
+      const waits =
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'carillon audit' AND wait_event_type = 'Lock'";
+      // It has read the run, and waits for its jobs.
+      await until(async () => (await world.rows(waits)).length > 0, {
+        deadline_ms: 30_000,
+        what: 'the auditor to wait',
+      });
+      await client.query("UPDATE carillon.outbound_call_jobs SET status = 'cancelled' WHERE run_id = $1 AND seq = 10", [
+        run_id,
+      ]);
+      await client.query(
+        'UPDATE carillon.outbound_call_runs SET queued = queued - 1, cancelled = cancelled + 1 WHERE run_id = $1',
+        [run_id],
+      );
+      await client.query('COMMIT');
+      expect(await report).toMatchObject({ ok: true, violations: [] });
+    });
+    expect(await world.audit({ business_id })).toMatchObject({ ok: true });
   });
 });

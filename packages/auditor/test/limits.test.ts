@@ -198,6 +198,9 @@ describe('a clock that was set back', () => {
   it('leaves what lies in its shadow unjudged, and says so', async () => {
     const run = await finishedRun(world);
     const of = { business_id: run.business_id };
+    // Seven were on the line at once, behind the pause.
+    await world.rows('UPDATE carillon.lanes SET concurrency_limit = 6 WHERE business_id = $1', [run.business_id]);
+    expect((await world.audit(of)).violations).toMatchObject([{ invariant: 5 }]);
     await world.rows(
       "UPDATE carillon.audit_events SET at = at + interval '1 hour' WHERE subject_id = $1 AND action = 'run.paused'",
       [String(run.run_id)],

@@ -54,6 +54,15 @@ describe('invariant 1: at most one open attempt, and no call that the policy doe
       found: [{ invariant: 1, job: JOBS.answered, attempt: 2, what: /calls nobody again after "completed"/ }],
     },
     {
+      name: 'somebody who had answered tried again, though nobody was reached',
+      run: finishedRun,
+      break: [
+        attempt(JOBS.answered, 2, 'not_dialed', null),
+        `UPDATE carillon.outbound_call_jobs SET attempts = 2 ${ofRun} AND seq = ${JOBS.answered}`,
+      ],
+      found: [{ invariant: 1, job: JOBS.answered, attempt: 2, what: /calls nobody again after "completed"/ }],
+    },
+    {
       name: 'a call more than the policy allows',
       run: finishedRun,
       break: [
