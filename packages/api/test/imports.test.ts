@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../../../test/support/wait.ts';
+import { xlsx } from '../../../test/support/xlsx.ts';
 import { createFixture, createTenant, type Fixture, type Tenant } from './support/api.ts';
 
 let fixture: Fixture;
@@ -255,6 +256,70 @@ describe('over a socket', () => {
     await until(async () => (await touched(list_id))?.lines, { deadline_ms: 10_000 });
     sent.end('0531999999\n');
     expect(JSON.parse((await answer).text)).toMatchObject({ accepted: 7_001 });
+  });
+
+  it('shows how far an import has come, in a list and as events, until it is over', async () => {
+    const list_id = await newList();
+    const { sent, answer } = upload(list_id);
+    sent.write('phone\n');
+    sent.write(numbers(7_000, '0561'));
+    const imports = () => fixture.ask(tenant.agent, 'GET', `/api/lists/${list_id}/imports`);
+    const running = await until(
+      async () => {
+        const [first] = (await imports()).json.items as Record<string, unknown>[];
+        return Number(first?.lines) > 0 ? first : undefined;
+      },
+      { deadline_ms: 30_000 },
+    );
+    expect(running).toMatchObject({
+      list_id,
+      state: 'running',
+      lines: 5_000,
+      accepted: 5_000,
+      bytes_read: expect.any(Number),
+      file: { format: 'csv', columns: { phone: 'phone' } },
+    });
+    const headers = { authorization: `Bearer ${tenant.agent}` };
+    const address = `http://127.0.0.1:${port}/api/imports/${Number(running.import_id)}`;
+    const events = await fetch(`${address}/events`, { headers });
+    expect(events.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
+    sent.end('0561999999\n');
+    const report = JSON.parse((await answer).text);
+    // The stream ends by itself once it has told the end.
+    const told = await events.text();
+    const states = [...told.matchAll(/^event: import\ndata: (.*)$/gm)].map(([, data = '']) => JSON.parse(data));
+    expect(states[0]).toMatchObject({ state: 'running', lines: 5_000 });
+    expect(states.at(-1)).toMatchObject({ ...report, state: 'done', lines: 7_001 });
+    const last = /.*^id: (\S+)$/ms.exec(told)?.[1] ?? '';
+    const again = await fetch(`${address}/events`, { headers: { ...headers, 'last-event-id': last } });
+    expect(again.status).toBe(204);
+    expect(await (await fetch(address, { headers })).json()).toEqual(states.at(-1));
+    expect((await imports()).json).toMatchObject({ items: [{ state: 'done' }], next: null });
+  });
+
+  it('takes XLSX and NDJSON, as a body and in a form', async () => {
+    const book = xlsx([['phone'], ['0501000081'], ['letters']]);
+    const post = async (type: string, body: Buffer | string) => {
+      const list_id = await newList();
+      const response = await fetch(`http://127.0.0.1:${port}/api/lists/${list_id}/import?sheet=Sheet`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${tenant.admin}`, 'content-type': type },
+        body: new Uint8Array(Buffer.from(body as string)),
+      });
+      return await response.json();
+    };
+    const SHEET = 'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet';
+    const expected = { lines: 2, accepted: 1, rejected: 1, file: { format: 'xlsx', sheet: 'Sheet' } };
+    expect(await post(SHEET, book)).toMatchObject(expected);
+    // What the sender says of it doesn't matter.
+    expect(await post('text/csv', book)).toMatchObject(expected);
+    const [head, tail] = form('|').payload.split('|');
+    const inForm = Buffer.concat([Buffer.from(head ?? ''), book, Buffer.from(tail ?? '')]);
+    expect(await post('multipart/form-data; boundary=frontier', inForm)).toMatchObject(expected);
+    expect(await post('application/x-ndjson', '{"phone":"0501000082"}\n')).toMatchObject({
+      accepted: 1,
+      file: { format: 'ndjson' },
+    });
   });
 
   it('holds a sender back that is faster than the database, instead of holding the file', async () => {

@@ -6,6 +6,11 @@ import { isTimeZone } from '../business/time-zone.ts';
 /** The zones of each prefix, as Google's libphonenumber has them: several are parted by `&`. */
 let zones: Map<string, string> | undefined;
 let prefix_chars_max = 0;
+/**
+ * Mobiles of Australia, Russia and Indonesia, which the table puts where most people live. The others are hours away,
+ * and would be called before sunrise.
+ */
+const UNCLEAR = new Set(['614', '79', '628']);
 
 /**
  * The time zone of a number's country, region or area code; null where these have several, as a mobile of Australia
@@ -14,8 +19,9 @@ let prefix_chars_max = 0;
 export function timeZoneOfPhone(phone: string): string | null {
   zones ??= readZones();
   for (let chars = Math.min(phone.length - 1, prefix_chars_max); chars > 0; chars--) {
-    const found = zones.get(phone.slice(1, chars + 1));
-    if (found !== undefined) return isTimeZone(found) ? found : null;
+    const prefix = phone.slice(1, chars + 1);
+    const found = zones.get(prefix);
+    if (found !== undefined) return !UNCLEAR.has(prefix) && isTimeZone(found) ? found : null;
   }
   return null;
 }
