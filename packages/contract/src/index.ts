@@ -8,3 +8,4 @@ export * from './carrier-port.ts';
 export * from './callback-urls.ts';
 export * from './trail.ts';
 export * from './readiness.ts';
+export * from './fault-points.ts';

@@ -1,4 +1,4 @@
-import { callbackUrls, type PlaceResult } from '@carillon/contract';
+import { callbackUrls, faultPoint, type PlaceResult } from '@carillon/contract';
 import type { ClaimedAttempt, Evidence } from '@carillon/engine';
 import type { WorkerContext } from './context.ts';
 import type { Pacer } from './pacer.ts';
@@ -38,6 +38,7 @@ async function ask(
   const { clock, limits } = context;
   const { credentials, driver } = await context.account(attempt.business_id, attempt.carrier_account_id);
   let refusedByUs: string | null = null;
+  faultPoint('dial', 'before_connect');
   const result = await driver.place(
     {
       credentials,
@@ -49,6 +50,7 @@ async function ask(
     },
     {
       async pace() {
+        faultPoint('dial', 'headers_out');
         const lane = `${attempt.business_id}/${attempt.carrier_account_id}`;
         const start_ms = pacer.place(lane, attempt.start_monotonic_ms);
         for (
@@ -69,6 +71,7 @@ async function ask(
       },
     },
   );
+  if (said.go) faultPoint('dial', 'answered');
   return toEvidence(result, refusedByUs);
 }
 

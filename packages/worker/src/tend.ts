@@ -1,4 +1,4 @@
-import { CarillonError } from '@carillon/contract';
+import { CarillonError, faultPoint, type HangUpResult } from '@carillon/contract';
 import {
   boundCallIds,
   type Due,
@@ -78,12 +78,19 @@ function giveOut<T>(
 async function end(context: WorkerContext, call: UnwantedCall): Promise<void> {
   try {
     const account = await context.account(call.business_id, call.carrier_account_id);
-    const result = await account.driver.hangUp(account.credentials, call.call_id);
+    const result = await askToHangUp(account, call.call_id);
     if (result.kind === 'over') await unwantedIsOver(context.db, call);
     else if (result.kind === 'error') context.log.warn({ cause: result.cause }, 'an unwanted call was not hung up');
   } catch (error) {
     context.log.error({ err: error }, 'an unwanted call was not hung up');
   }
+}
+
+async function askToHangUp({ credentials, driver }: Account, call_id: string): Promise<HangUpResult> {
+  faultPoint('hang_up', 'before_request');
+  const result = await driver.hangUp(credentials, call_id);
+  faultPoint('hang_up', 'answered');
+  return result;
 }
 
 type FirstSeen = TendState['seen'];
@@ -117,7 +124,7 @@ async function learn(
   if (attempt.call_id === null) return await reconcile(context, seen, account, attempt, now_us);
   seen.delete(attempt.token);
   if (attempt.hang_up) {
-    const result = await account.driver.hangUp(account.credentials, attempt.call_id);
+    const result = await askToHangUp(account, attempt.call_id);
     if (result.kind === 'error') context.log.warn({ cause: result.cause }, 'a call was not hung up; trying again');
   }
   return await ask(account, attempt, attempt.call_id, now_us, context);
@@ -131,7 +138,9 @@ async function ask(
   now_us: number,
   { limits }: WorkerContext,
 ): Promise<Evidence | null> {
+  faultPoint('fetch_call', 'before_request');
   const result = await driver.fetchCall(credentials, call_id);
+  faultPoint('fetch_call', 'answered');
   if (result.kind === 'call') return { kind: 'call', call: result.call };
   const over_us = (attempt.placed_us ?? attempt.intent_us) + notLiveAfterMs(attempt, limits) * 1_000;
   if (now_us < over_us) return null;
@@ -172,12 +181,14 @@ async function reconcile(
   // A call that is bound to another attempt is left out anyway, so the window may be wide.
   const skew_ms = Math.max(limits.reconcile_margin_ms, CLOCK_SKEW_MS);
 
+  faultPoint('find', 'before_request');
   const listed = await driver.find(credentials, {
     to: attempt.to_number,
     from: attempt.from_number,
     created_from_ms: attempt.intent_us / 1_000 - skew_ms,
     created_to_ms: now_us / 1_000 + skew_ms,
   });
+  faultPoint('find', 'answered');
   if (listed.kind === 'listed') {
     const since_us = attempt.intent_us - 2 * skew_ms * 1_000;
     const bound = await boundCallIds(context.db, attempt, since_us);

@@ -1,7 +1,7 @@
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http';
 import { connect as tcpConnect, isIP, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
-import type { DialGate } from '@carillon/contract';
+import { type DialGate, faultPoint } from '@carillon/contract';
 
 /**
  * One HTTP request over a connection of its own: no pool, no proxy, no redirects, no retries. The headers leave first,
@@ -62,7 +62,10 @@ async function converse(socket: Socket, outgoing: Outgoing, limits: ExchangeLimi
   }
   // From the question to the write nothing is awaited: they are one turn.
   if (!gate.mayStart()) return { kind: 'held' };
+  const dials = gate !== OPEN_GATE;
+  if (dials) faultPoint('dial', 'before_body');
   sent.end(body);
+  if (dials) faultPoint('dial', 'body_out');
   return finish(await answer.within(limits.response_timeout_ms), true);
 }
 

@@ -19,7 +19,7 @@ export async function cancelJob(
   limits: Limits,
   actor: Actor,
 ): Promise<void> {
-  await inBusiness(db, business_id, async (tx) => {
+  await inBusiness(db, business_id, 'cancel_job', async (tx) => {
     const run = await lockRun(tx, key.run_id).catch((error: unknown) => {
       throw error instanceof CarillonError ? new CarillonError('job_not_found') : error;
     });

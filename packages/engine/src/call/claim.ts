@@ -83,7 +83,7 @@ export async function claim(
   limits: Limits,
 ): Promise<Claim> {
   const asked = { monotonic_ms: clock.monotonicMs(), wall_ms: clock.wallMs() };
-  return await inBusiness(db, lease.business_id, async (tx) => {
+  return await inBusiness(db, lease.business_id, 'claim', async (tx) => {
     const [run, lane, now_us] = await lockRunAndLane(tx, lease, worker_id, limits);
     const now_monotonic_ms = clock.monotonicMs();
     const toMonotonic = (us: number) => now_monotonic_ms + (us - now_us) / 1_000;

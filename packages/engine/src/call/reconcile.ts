@@ -36,7 +36,7 @@ export async function reconcileNow(
     db,
     dialing.map((key) => ({ ...key, business_id, errand: 'expire' })),
   );
-  return await inBusiness(db, business_id, async (tx) => {
+  return await inBusiness(db, business_id, 'reconcile', async (tx) => {
     const asked = await bringForward(tx, run_id);
     const unknown = asked.filter(({ state }) => state === 'unknown').length;
     const report = { expired, unknown, live: asked.length - unknown };

@@ -27,11 +27,13 @@ export async function recordEvidence(
   items: EvidenceItem[],
   limits: Limits,
 ): Promise<Recorded[]> {
-  const { recorded, late } = await inBusiness(db, business_id, (tx) => recordOpen(tx, run_id, items, limits));
+  // What may finish jobs and the run has more at stake than a call id or a ringing phone.
+  const name = items.some(({ evidence }) => mayClose(evidence)) ? 'settle' : 'record';
+  const { recorded, late } = await inBusiness(db, business_id, name, (tx) => recordOpen(tx, run_id, items, limits));
   // What no open attempt speaks for is rare, and each case is looked into by itself.
   for (const index of late) {
     const item = items[index];
-    if (item) recorded[index] = await inBusiness(db, business_id, (tx) => recordOneLate(tx, item, limits));
+    if (item) recorded[index] = await inBusiness(db, business_id, 'late', (tx) => recordOneLate(tx, item, limits));
   }
   return recorded;
 }

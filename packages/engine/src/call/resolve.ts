@@ -28,7 +28,7 @@ export async function resolveJob(
   resolution: Resolution,
   options: { actor: Actor; limits: Limits },
 ): Promise<void> {
-  await inBusiness(db, business_id, async (tx) => {
+  await inBusiness(db, business_id, 'resolve', async (tx) => {
     const run = await lockRun(tx, key.run_id).catch((error: unknown) => {
       throw error instanceof CarillonError ? new CarillonError('job_not_found') : error;
     });

@@ -53,7 +53,7 @@ export async function takeTurn(
   due: Due,
   every_ms: number,
 ): Promise<{ attempt: OpenAttempt; now_us: number } | null> {
-  return await inBusiness(db, due.business_id, async (tx) => {
+  return await inBusiness(db, due.business_id, 'take_turn', async (tx) => {
     const now_us = await databaseNow(tx);
     const [attempt] = await tx.query<OpenAttempt>(
       `UPDATE carillon.open_attempts SET asked_us = $4
@@ -71,7 +71,7 @@ export async function takeTurn(
 export async function expireDialing(db: Database, due: Due[]): Promise<number> {
   let expired = 0;
   for (const [business_id, mine] of Map.groupBy(due, (item) => item.business_id)) {
-    expired += await inBusiness(db, business_id, async (tx) => {
+    expired += await inBusiness(db, business_id, 'expire', async (tx) => {
       const now_us = await databaseNow(tx);
       const rows = await tx.query(
         `WITH overdue AS MATERIALIZED (

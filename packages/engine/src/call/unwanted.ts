@@ -34,7 +34,7 @@ export async function takeUnwanted(db: Database, limits: Limits): Promise<Unwant
   );
   const mine: UnwantedCall[] = [];
   for (const call of due) {
-    const taken = await inBusiness(db, call.business_id, (tx) =>
+    const taken = await inBusiness(db, call.business_id, 'take_unwanted', (tx) =>
       tx.query(
         `UPDATE carillon.unwanted_calls SET asked_us = (extract(epoch FROM now()) * 1000000)::bigint
          WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = $3 AND over_at IS NULL
@@ -51,7 +51,7 @@ export async function takeUnwanted(db: Database, limits: Limits): Promise<Unwant
 
 /** The carrier showed a final status: the intent is done. */
 export async function unwantedIsOver(db: Database, call: UnwantedCall): Promise<void> {
-  await inBusiness(db, call.business_id, (tx) =>
+  await inBusiness(db, call.business_id, 'unwanted_over', (tx) =>
     tx.query(
       `UPDATE carillon.unwanted_calls SET over_at = now()
        WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = $3`,
@@ -71,7 +71,7 @@ export async function reportForgottenCall(
   call_id: string,
   actor: Actor,
 ): Promise<void> {
-  await inBusiness(db, business_id, async (tx) => {
+  await inBusiness(db, business_id, 'forgotten', async (tx) => {
     const params = [business_id, carrier_account_id];
     const [lane] = await tx.query<{ halted_reason: string | null; for_good: boolean }>(
       `SELECT halted_reason, halted_reason IS NOT NULL AND halted_until_us IS NULL AS for_good FROM carillon.lanes

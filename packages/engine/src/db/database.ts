@@ -1,5 +1,5 @@
 import pg from 'pg';
-import type { BusinessId } from '@carillon/contract';
+import { type BusinessId, type CommitName, faultPoint } from '@carillon/contract';
 
 /** The connections lie under keys that only this file has: whoever holds a Database must come in by one of the doors. */
 const APP = Symbol('app');
@@ -138,11 +138,22 @@ export const guardErrors = { count: 0 };
  *
  * Throws what `work` throws, after a rollback, and the driver's error when the connection breaks. A break during COMMIT
  * leaves the outcome open: callers are written so that either way the rows tell.
+ *
+ * `name`: a transaction on the way of a lead, so that tests can end the process on either side of its commit.
  */
-export async function inBusiness<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => Promise<T>): Promise<T> {
+export function inBusiness<T>(db: Database, business_id: BusinessId, work: Work<T>): Promise<T>;
+export function inBusiness<T>(db: Database, business_id: BusinessId, name: CommitName, work: Work<T>): Promise<T>;
+export async function inBusiness<T>(
+  db: Database,
+  business_id: BusinessId,
+  ...given: [Work<T>] | [CommitName, Work<T>]
+): Promise<T> {
+  const [name, work] = given.length === 1 ? [null, given[0]] : given;
   for (let tries = 1; ; tries++) {
     try {
-      return await once(db, business_id, work);
+      const result = await once(db, business_id, name, work);
+      if (name !== null) faultPoint(name, 'committed');
+      return result;
     } catch (error) {
       if (tries > RETRIES || !RETRYABLE.has(sqlState(error) ?? '')) throw error;
       transactionRetries.count++;
@@ -150,7 +161,9 @@ export async function inBusiness<T>(db: Database, business_id: BusinessId, work:
   }
 }
 
-async function once<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => Promise<T>): Promise<T> {
+type Work<T> = (tx: Tx) => Promise<T>;
+
+async function once<T>(db: Database, business_id: BusinessId, name: CommitName | null, work: Work<T>): Promise<T> {
   if (!Number.isSafeInteger(business_id) || business_id <= 0) throw new TypeError('inBusiness: not a business id');
   const client = await db[APP].connect();
   let broken: Error | undefined;
@@ -180,6 +193,7 @@ async function once<T>(db: Database, business_id: BusinessId, work: (tx: Tx) => 
     });
     await Promise.allSettled(sent);
     if (failure) throw failure;
+    if (name !== null) faultPoint(name, 'before_commit');
     const end = await launch('COMMIT');
     // COMMIT of an aborted transaction answers ROLLBACK without an error.
     if (end.command !== 'COMMIT') throw failure ?? new Error('the transaction was rolled back');

@@ -28,7 +28,7 @@ export async function createRun(
 ): Promise<{ run: Run; created: boolean }> {
   const request_hash = createHash('sha256').update(JSON.stringify(request)).digest('hex');
   try {
-    return await inBusiness(db, business_id, async (tx) => {
+    return await inBusiness(db, business_id, 'create', async (tx) => {
       const earlier = options.idempotency_key ? await findByKey(tx, options.idempotency_key, request_hash) : null;
       if (earlier) return { run: await readRun(tx, earlier), created: false };
       const wanted = request.from_run ? await likeEarlier(tx, request, request.from_run.run_id) : request;

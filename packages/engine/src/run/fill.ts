@@ -65,7 +65,7 @@ export async function fillAhead(
   run_id: RunId,
   limits: Limits,
 ): Promise<boolean> {
-  return await inBusiness(db, business_id, async (tx) => {
+  return await inBusiness(db, business_id, 'fill', async (tx) => {
     const run = await lockRun(tx, run_id);
     if (run.filled_seq - run.claim_cursor >= limits.fill_ahead_jobs) return false;
     return (await fill(tx, run_id, limits.fill_batch_jobs)) > 0;

@@ -34,7 +34,7 @@ export async function heartbeat(db: Database, leases: Lease[], worker_id: string
 /** One statement for each, sent together, in the order in which everybody locks runs. */
 async function renew(db: Database, business_id: BusinessId, mine: Lease[], worker_id: string, limits: Limits) {
   const in_order = mine.toSorted((a, b) => a.run_id - b.run_id);
-  const renewed = await inBusiness(db, business_id, (tx) =>
+  const renewed = await inBusiness(db, business_id, 'heartbeat', (tx) =>
     Promise.all(
       in_order.map(({ run_id }) =>
         tx.query<{ run_id: number; lease_epoch: number }>(
@@ -53,7 +53,7 @@ async function renew(db: Database, business_id: BusinessId, mine: Lease[], worke
 /** Gives leases back, so that the next worker need not wait for the TTL. Those that are no longer ours stay as they are. */
 export async function releaseLeases(db: Database, leases: Lease[], worker_id: string): Promise<void> {
   for (const lease of leases) {
-    await inBusiness(db, lease.business_id, (tx) =>
+    await inBusiness(db, lease.business_id, 'release', (tx) =>
       tx.query(
         `UPDATE carillon.outbound_call_runs SET locked_by_worker = NULL, lock_ts = NULL, updated_at = now()
          WHERE business_id = $1 AND run_id = $2 AND locked_by_worker = $3 AND lease_epoch = $4`,

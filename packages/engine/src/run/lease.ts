@@ -57,7 +57,7 @@ export async function leaseRuns(
   );
   for (const run of free) {
     try {
-      const lease = await inBusiness(db, run.business_id, (tx) => leaseRun(tx, run.run_id, worker_id, limits));
+      const lease = await inBusiness(db, run.business_id, 'lease', (tx) => leaseRun(tx, run.run_id, worker_id, limits));
       if (lease) taken.push(lease);
     } catch (error) {
       onError(error);

@@ -20,7 +20,7 @@ export async function pauseRun(
   actor: Actor,
   reason: string | null = null,
 ): Promise<StoppedRun> {
-  return await inBusiness(db, business_id, async (tx) => {
+  return await inBusiness(db, business_id, 'pause', async (tx) => {
     const run = await lockRun(tx, run_id);
     if (!['pending', 'running', 'paused'].includes(run.status))
       throw new CarillonError('run_state_conflict', { status: run.status, action: 'paused' });

@@ -20,7 +20,7 @@ export async function resumeRun(
   limits: Limits,
   actor: Actor,
 ): Promise<Run> {
-  return await inBusiness(db, business_id, async (tx) => {
+  return await inBusiness(db, business_id, 'resume', async (tx) => {
     const run = await lockRun(tx, run_id);
     if (run.status === 'pending' || run.status === 'running') return await readRun(tx, run_id);
     if (run.status !== 'paused' && run.status !== 'draft')

@@ -22,7 +22,7 @@ export async function stopRun(
   live_calls: LiveCalls,
   actor: Actor,
 ): Promise<StoppedRun> {
-  return await inBusiness(db, business_id, async (tx) => {
+  return await inBusiness(db, business_id, 'stop', async (tx) => {
     const run = await lockRun(tx, run_id);
     if (run.status === 'completed' || run.status === 'failed')
       throw new CarillonError('run_state_conflict', { status: run.status, action: 'stopped' });

@@ -22,7 +22,7 @@ export async function sweepOnce(db: Database, limits: Limits, onError: (error: u
   let swept = 0;
   for (const run of runs) {
     try {
-      await inBusiness(db, run.business_id, (tx) => sweepRun(tx, run.run_id, limits));
+      await inBusiness(db, run.business_id, 'sweep', (tx) => sweepRun(tx, run.run_id, limits));
       swept++;
     } catch (error) {
       onError(error);
