@@ -10,6 +10,7 @@ import path from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { createBusiness, localActor, openDatabase } from '@carillon/engine';
+import type pg from 'pg';
 import { median, withDatabase } from './support.ts';
 
 const leads = Number(process.argv[2] ?? 1_000_000);
@@ -131,14 +132,18 @@ async function exportRun(apiUrl: string, key: string, run_id: number): Promise<s
   return `${count} lines, ${took}, first byte after ${ms(first_byte_ms)}`;
 }
 
-/** Creates a run and waits until the carrier has its first call. */
-async function startRun(ask: Ask, simUrl: string, body: object): Promise<{ id: number; leads: number; said: string }> {
-  const calls = async () => ((await (await fetch(`${simUrl}/_sim/totals`)).json()) as { calls: number }).calls;
-  const before = await calls();
+/** Creates a run and waits until the carrier has accepted its first call. */
+async function startRun(
+  ask: Ask,
+  superuser: pg.Pool,
+  body: object,
+): Promise<{ id: number; leads: number; said: string }> {
   const begun = performance.now();
   const created = await ask('POST', '/api/outbound_calls/start', body);
   const answered = ms(performance.now() - begun);
-  while ((await calls()) === before) await pause(5);
+  const placed = `SELECT 1 FROM carillon.open_attempts WHERE run_id = $1 AND call_id IS NOT NULL
+    UNION ALL SELECT 1 FROM carillon.attempts WHERE run_id = $1 AND call_id IS NOT NULL LIMIT 1`;
+  while ((await superuser.query(placed, [created.run_id])).rowCount === 0) await pause(5);
   const said = `answered in ${answered}, first call at the carrier after ${ms(performance.now() - begun)}`;
   return { id: Number(created.run_id), leads: Number(created.total_leads), said };
 }
@@ -197,17 +202,18 @@ await withDatabase(async ({ appUrl, superuser }) => {
     const list_id = await prepare(ask, simUrl);
     memory.peaks();
     note('import', await importList(apiUrl, key, list_id));
-    const first = await startRun(ask, simUrl, { list_id });
+    const first = await startRun(ask, superuser, { list_id });
     note('run over the list', first.said);
     await pause(15_000);
-    note('15 s of calling', 'at 200 a second');
+    const { calls } = (await (await fetch(`${simUrl}/_sim/totals`)).json()) as { calls: number };
+    note('15 s of calling', `${calls} calls, 200 a second wanted`);
     note('status', await often(() => ask('GET', `/api/outbound/runs/${first.id}`)));
     note('page of 100 jobs', await often(() => ask('GET', `/api/outbound/runs/${first.id}/jobs?after=2000`)));
     note('search by name', await often(() => ask('GET', '/api/leads?search=person number 77')));
     note('search by number', await often(() => ask('GET', '/api/leads?search=0520777')));
     const [stopped, stop_ms] = await stop(first.id, 'drain');
     note('cancel', `answered in ${ms(stop_ms)}, ${String(stopped.cancelled)} cancelled`);
-    const second = await startRun(ask, simUrl, { from_run: { run_id: first.id } });
+    const second = await startRun(ask, superuser, { from_run: { run_id: first.id } });
     note('follow-up, at once', `${second.leads} leads, ${second.said}`);
     await stop(second.id, 'hang_up');
     const swept = 'SELECT bool_and(swept_seq = total_leads) AS done FROM carillon.outbound_call_runs';
@@ -215,7 +221,7 @@ await withDatabase(async ({ appUrl, superuser }) => {
       while (!(await superuser.query<{ done: boolean }>(swept)).rows[0]?.done) await pause(200);
     });
     note('rows of both runs swept', `${ms(sweep_ms)} after the second stop`);
-    const third = await startRun(ask, simUrl, { from_run: { run_id: first.id } });
+    const third = await startRun(ask, superuser, { from_run: { run_id: first.id } });
     note('follow-up, of rows', `${third.leads} leads, ${third.said}`);
     await stop(third.id, 'hang_up');
     note('export', await exportRun(apiUrl, key, first.id));
