@@ -217,7 +217,17 @@ describe('the trail', () => {
        UNION ALL SELECT (to_jsonb(e) - 'request_id')::text FROM carillon.installation_events e`,
     );
     const secrets = [own.owner, own.admin, own.agent, key].map((one) => one.split('_')[3] ?? 'none');
-    const planted = ['41237654', '41237655', '41237656', ...NAMES, TOKEN, first.token, second.token, 'C'.repeat(22), ...secrets];
+    const planted = [
+      '41237654',
+      '41237655',
+      '41237656',
+      ...NAMES,
+      TOKEN,
+      first.token,
+      second.token,
+      'C'.repeat(22),
+      ...secrets,
+    ];
     for (const { row } of rows) {
       for (const secret of planted) expect(row).not.toContain(secret);
       expect(row).not.toMatch(/\+\d{7}|\b0\d{8}|\bck_/);

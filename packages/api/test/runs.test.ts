@@ -84,7 +84,10 @@ describe('starting a run', () => {
     for (const body of [{}, { list_id: caller.list_id, lead_ids: await leadIds() }]) {
       const { status, json } = await start(body);
       expect(status).toBe(422);
-      expect(json).toMatchObject({ code: 'invalid_request', details: { problem: 'Give one of list_id, lead_ids and from_run.' } });
+      expect(json).toMatchObject({
+        code: 'invalid_request',
+        details: { problem: 'Give one of list_id, lead_ids and from_run.' },
+      });
     }
   });
 
