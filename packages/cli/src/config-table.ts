@@ -2,6 +2,7 @@ import path from 'node:path';
 import { type ApiLimits, defaultApiLimits } from '@carillon/api';
 import { defaultLimits, type Limits } from '@carillon/engine';
 import { z } from 'zod';
+import { FAULT_FORM, faultText } from './faults.ts';
 
 /**
  * Every environment variable that Carillon reads: what it means, in which unit, what is expected of it and what holds
@@ -160,6 +161,15 @@ export const SETTINGS = {
     default: 'two thirds of CARILLON_LEASE_TTL_MS, at most 20000',
     expected: `a whole number of milliseconds from 10 to ${HOUR_MS}`,
     schema: whole(10, HOUR_MS),
+  }),
+  fault: setting({
+    name: 'CARILLON_FAULT',
+    about:
+      'For tests only, never in production: kills, stops, delays or fails this process at a named point of its work',
+    unit: 'POINT:kill|stop|fail[:PASSING] or POINT:delay:PASSING:MS',
+    default: 'none',
+    expected: FAULT_FORM,
+    schema: faultText,
   }),
 } as const;
 

@@ -8,6 +8,7 @@ import {
   type Setting,
   SETTINGS,
 } from './config-table.ts';
+import type { Fault } from './faults.ts';
 import { redactText } from './logger.ts';
 
 /** The environment, parsed once. `undefined`: not set, and what then holds depends on the command. */
@@ -27,6 +28,8 @@ export interface Config {
   migration_wait_ms: number;
   pool_connections: number;
   idle_in_transaction_timeout_ms: number;
+  /** For tests only. */
+  fault: Fault | undefined;
   limits: Limits;
   /** Those that are set; the others are the API's own. */
   api_limits: Partial<ApiLimits>;
@@ -104,12 +107,14 @@ export function readConfig(
     migration_wait_ms: parse(SETTINGS.migration_wait_ms) ?? 60_000,
     pool_connections: parse(SETTINGS.pool_connections) ?? 6,
     idle_in_transaction_timeout_ms: idle_ms ?? Math.min(20_000, Math.floor((limits.lease_ttl_ms * 2) / 3)),
+    fault: parse(SETTINGS.fault),
     limits,
     api_limits,
   };
   if (problems.length === 0) problems.push(...contradictions(config));
   problems.push(...missing(env, config.host, needs));
   const warnings = unknownNames(env);
+  if (config.fault) warnings.push(`CARILLON_FAULT is set: this process is for tests and meets ${env.CARILLON_FAULT}`);
   if (problems.length > 0) throw new ConfigError(problems, warnings);
   return { config, warnings };
 }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { type Config, debugging, dumbTerminal, type Environment, type Need, readConfig } from './config.ts';
 import { describeFailure } from './errors.ts';
+import { installFault } from './faults.ts';
 import { createOutput, type Output, type Stream } from './output.ts';
 
 /** What every command works with. */
@@ -61,6 +62,7 @@ export function createRunner(io: Io, exit: { code: number }) {
         const port = typeof options.port === 'string' ? options.port : undefined;
         const { config, warnings } = readConfig(env, { data: options.data, port }, needs);
         for (const warning of warnings) output.warn(`carillon: ${warning}`);
+        if (config.fault) installFault(config.fault);
         exit.code = (await work({ config, output, stdout, env }, options, ...args)) ?? 0;
       } catch (error) {
         exit.code = tellFailure(output, error, debugging(env));
