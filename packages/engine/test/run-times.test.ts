@@ -11,6 +11,7 @@ import { stopRun } from '../src/run/stop.ts';
 import {
   actor,
   claimAll,
+  claimOnce,
   createFixture,
   createTenant,
   ended,
@@ -68,6 +69,15 @@ describe('a run’s times', () => {
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelling', cancelled: 3, in_progress: 2 });
     for (const attempt of attempts) await record(fixture, attempt, ended(`E${attempt.seq}`, 'completed'));
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelled', completed: 2 });
+  });
+
+  it('let no call begin after its end, also before anybody has stopped it', async () => {
+    const tenant = await createTenant(fixture);
+    const run_id = await startRun(fixture, tenant, { ends_at: await inHours(1) });
+    const held = await lease(fixture, tenant, run_id);
+    await fixture.rows('UPDATE carillon.outbound_call_runs SET ends_at = now() WHERE run_id = $1', [run_id]);
+    expect(await claimOnce(fixture, held)).toMatchObject({ state: 'idle', attempts: [] });
+    expect((await readRow(fixture, run_id)).status).toBe('running');
   });
 
   it('let it be paused and resumed without losing its place', async () => {

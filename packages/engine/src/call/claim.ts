@@ -5,6 +5,7 @@ import type { Clock } from '../clock.ts';
 import type { Database, Tx } from '../db/database.ts';
 import { databaseNow, inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
+import { IS_WHOLE, type Recollection } from '../restore/state.ts';
 import type { Lease } from '../run/lease.ts';
 import type { RunRow } from '../run/row.ts';
 import {
@@ -42,7 +43,7 @@ export interface ClaimedAttempt {
  * - `lost`: this worker does not hold the run (any more), or the run does not run.
  * - `lines`: every line of the lane or of the run is busy; a settlement will free one.
  * - `rate`: the lane's next start lies further ahead than a claim may take.
- * - `halted`: the lane takes no calls for now.
+ * - `halted`: the lane takes no calls for now, or none does while a restore is not acknowledged.
  * - `idle`: nothing is due.
  * - `more`: this claim was full; the next may follow at once.
  */
@@ -74,6 +75,9 @@ interface LaneRow {
  *
  * Both of the process's clocks are read before the claim is sent, so that a process stopped anywhere behind this line
  * finds its deadline past when it wakes.
+ *
+ * `memory`: what this process has written to the database last. One that no longer has it, or that is suspected to have
+ * forgotten calls, gives nothing to claim (docs/adr/0009).
  */
 export async function claim(
   db: Database,
@@ -81,10 +85,11 @@ export async function claim(
   worker_id: string,
   clock: Clock,
   limits: Limits,
+  memory: Recollection | null = null,
 ): Promise<Claim> {
   const asked = { monotonic_ms: clock.monotonicMs(), wall_ms: clock.wallMs() };
   return await inBusiness(db, lease.business_id, 'claim', async (tx) => {
-    const [run, lane, now_us] = await lockRunAndLane(tx, lease, worker_id, limits);
+    const [run, lane, now_us, whole] = await lockRunAndLane(tx, lease, worker_id, limits, memory);
     const now_monotonic_ms = clock.monotonicMs();
     const toMonotonic = (us: number) => now_monotonic_ms + (us - now_us) / 1_000;
     const nothing = (state: ClaimState, again_us: number | null): Claim => ({
@@ -94,12 +99,16 @@ export async function claim(
       again_monotonic_ms: again_us === null ? null : toMonotonic(again_us),
     });
     if (!run || !lane) return nothing('lost', null);
+    if (!whole) return nothing('halted', null);
     if (isHalted(lane, now_us, limits)) return nothing('halted', lane.halted_until_us);
+    // Whoever stops overdue runs comes round now and then; no call may begin in between.
+    const ends_us = run.ends_at === null ? Number.POSITIVE_INFINITY : run.ends_at.getTime() * 1_000;
+    if (ends_us <= now_us) return nothing('idle', null);
 
     const may = pace({
       tat_us: lane.tat_us,
       now_us,
-      horizon_us: now_us + limits.claim_ahead_ms * 1_000,
+      horizon_us: Math.min(now_us + limits.claim_ahead_ms * 1_000, ends_us),
       calls_per_second: lane.calls_per_second,
       wanted: Math.min(limits.claim_batch_attempts, run.concurrency, lane.concurrency_limit),
     });
@@ -158,8 +167,8 @@ type Intent = Omit<ClaimedAttempt, 'start_monotonic_ms' | 'deadline_monotonic_ms
   start_us: number;
 };
 
-async function lockRunAndLane(tx: Tx, lease: Lease, worker_id: string, limits: Limits) {
-  const [runs, lanes, now_us] = await Promise.all([
+async function lockRunAndLane(tx: Tx, lease: Lease, worker_id: string, limits: Limits, memory: Recollection | null) {
+  const [runs, lanes, now_us, wholes] = await Promise.all([
     tx.query<RunRow>(
       `SELECT *, lock_ts BETWEEN now() - $3 * interval '1 ms' AND now() + interval '2 s' AS alive FROM carillon.outbound_call_runs
        WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE`,
@@ -175,6 +184,7 @@ async function lockRunAndLane(tx: Tx, lease: Lease, worker_id: string, limits: L
       [lease.business_id, lease.carrier_account_id],
     ),
     databaseNow(tx),
+    tx.query<{ whole: boolean }>(IS_WHOLE, [memory?.witness_id ?? null, memory?.beat ?? null]),
   ]);
   const [run] = runs;
   const ours =
@@ -182,7 +192,7 @@ async function lockRunAndLane(tx: Tx, lease: Lease, worker_id: string, limits: L
     run.locked_by_worker === worker_id &&
     run.lease_epoch === lease.lease_epoch &&
     run.alive;
-  return [ours ? run : null, lanes[0] ?? null, now_us] as const;
+  return [ours ? run : null, lanes[0] ?? null, now_us, wholes[0]?.whole === true] as const;
 }
 
 interface Open {
