@@ -1,9 +1,18 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
+import { hostname } from 'node:os';
 import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
 import type { CarrierDrivers } from '@carillon/contract';
-import { createGatherer, createWaker, type Database, type Limits, systemClock } from '@carillon/engine';
+import {
+  createGatherer,
+  createWaker,
+  type Database,
+  type Limits,
+  localActor,
+  systemClock,
+  watchForRestore,
+} from '@carillon/engine';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
@@ -47,6 +56,8 @@ export interface ApiOptions {
   api_limits?: Partial<ApiLimits>;
   /** Where carriers find us, when that is another address than the one listened at. */
   public_url?: string | undefined;
+  /** Where what the process remembers of the database outlives it; undefined: nowhere. */
+  memory_dir?: string | undefined;
   log: Logger;
 }
 
@@ -154,6 +165,7 @@ function createContext(app: ZodApp, options: ApiOptions, api_limits: ApiLimits):
     app.log.warn({ events, error: describeError(error) }, 'security events are missing from the trail');
   });
   const wakes = createWakes(options.app_url);
+  const watch = watchDatabase(app, options);
   const closing = new AbortController();
   let patience: NodeJS.Timeout | undefined;
   app.addHook('preClose', async () => {
@@ -168,6 +180,7 @@ function createContext(app: ZodApp, options: ApiOptions, api_limits: ApiLimits):
     await atMost(api_limits.close_wait_ms, security_trail.close());
     await atMost(api_limits.close_wait_ms, waker.close());
     wakes.close();
+    await atMost(api_limits.close_wait_ms, watch.close());
   });
   const public_url = options.public_url?.replace(/\/+$/, '');
   return {
@@ -187,6 +200,23 @@ function createContext(app: ZodApp, options: ApiOptions, api_limits: ApiLimits):
     security_trail,
     closing: closing.signal,
   };
+}
+
+/** An API outlives its workers, and then remembers what none of them does. */
+function watchDatabase(app: ZodApp, { db, memory_dir }: ApiOptions) {
+  const witness_id = `api-${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`;
+  return watchForRestore({
+    db,
+    witness_id,
+    actor: localActor('api'),
+    memory_dir,
+    onNotice: (reason) => app.log.error({ reason }, 'the database may have forgotten calls; every run is paused'),
+    onError: (error) =>
+      app.log.warn(
+        { error: describeError(error) },
+        'could not look whether the database is the one that is known; trying again',
+      ),
+  });
 }
 
 /** Waits for `done`, but no longer than `wait_ms`. */

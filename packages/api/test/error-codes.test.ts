@@ -168,6 +168,15 @@ const PROOFS: Record<ErrorCode, Proof> = {
     await ask(owner, 'POST', '/api/outbound/stop-queue', { payload: { run_id } });
     return await ask(owner, 'POST', `/api/outbound/runs/${run_id}/resume`);
   },
+  restore_unacknowledged: async (ask) => {
+    const { run_id } = await startRun(fixture, caller);
+    await ask(owner, 'POST', `/api/outbound/runs/${run_id}/pause`);
+    const state = (values: string) => fixture.rows(`UPDATE carillon.installation_state SET ${values}`);
+    await state(`suspected_at = now(), reason = 'test'`);
+    return await ask(owner, 'POST', `/api/outbound/runs/${run_id}/resume`).finally(() =>
+      state('suspected_at = NULL, reason = NULL'),
+    );
+  },
   job_state_conflict: async (ask) => {
     const { run_id } = await startRun(fixture, caller);
     return await ask(owner, 'POST', `/api/outbound_calls/jobs/${run_id}-1/resolve`, { payload: { as: 'called' } });

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import path from 'node:path';
 import type { ApiLimits } from '@carillon/api';
 import { defaultLimits, type Limits } from '@carillon/engine';
 import {
@@ -17,6 +19,8 @@ export interface Config {
   owner_database_url: string | undefined;
   /** Absolute. */
   data_dir: string;
+  /** Where processes remember what they wrote to the database; undefined: no directory was given, nor one of ours. */
+  memory_dir: string | undefined;
   host: string;
   port: number | undefined;
   metrics_port: number | undefined;
@@ -93,11 +97,13 @@ export function readConfig(
     if (value !== undefined) api_limits[limit] = value;
   }
   const idle_ms = parse(SETTINGS.idle_in_transaction_timeout_ms);
+  const database_url = parse(SETTINGS.database_url);
+  const given_dir = parse(SETTINGS.data_dir, { name: '--data', text: overrides.data });
   const config: Config = {
-    database_url: parse(SETTINGS.database_url),
+    database_url,
     owner_database_url: parse(SETTINGS.owner_database_url),
-    data_dir:
-      parse(SETTINGS.data_dir, { name: '--data', text: overrides.data }) ?? SETTINGS.data_dir.schema.parse('.carillon'),
+    data_dir: given_dir ?? SETTINGS.data_dir.schema.parse(OWN_DIR),
+    memory_dir: memoryDir(given_dir, database_url),
     host: parse(SETTINGS.host) ?? '127.0.0.1',
     port: parse(SETTINGS.port, { name: '--port', text: overrides.port }),
     metrics_port: parse(SETTINGS.metrics_port),
@@ -117,6 +123,17 @@ export function readConfig(
   if (config.fault) warnings.push(`CARILLON_FAULT is set: this process is for tests and meets ${env.CARILLON_FAULT}`);
   if (problems.length > 0) throw new ConfigError(problems, warnings);
   return { config, warnings };
+}
+
+const OWN_DIR = '.carillon';
+
+/** For each database one of its own: what was written to another says nothing of this one. */
+function memoryDir(given_dir: string | undefined, database_url: string | undefined): string | undefined {
+  if (database_url === undefined) return path.join(given_dir ?? SETTINGS.data_dir.schema.parse(OWN_DIR), 'memory');
+  if (given_dir === undefined) return undefined;
+  const { host, pathname } = new URL(database_url);
+  const mark = createHash('sha256').update(`${host}${pathname}`).digest('hex').slice(0, 16);
+  return path.join(given_dir, `memory-${mark}`);
 }
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;

@@ -14,6 +14,7 @@ import { keyCreateCommand, keyListCommand, keyRevokeCommand } from './commands/k
 import { leadsImportCommand } from './commands/leads.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { readinessCommand } from './commands/readiness.ts';
+import { addRestore } from './commands/restore.ts';
 import { startCommand } from './commands/start.ts';
 import { workerCommand } from './commands/worker.ts';
 import { createRunner, type Io } from './context.ts';
@@ -58,6 +59,7 @@ function buildProgram(run: Runner, io: Io): Command {
   addRuns(program, run);
   addAudit(program, run, [dataDir(), asJson()]);
   addAdopt(program, run);
+  addRestore(program, run);
   return program;
 }
 

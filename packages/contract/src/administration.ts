@@ -95,6 +95,23 @@ export const SecurityEvent = z.object({
 });
 export type SecurityEvent = z.infer<typeof SecurityEvent>;
 
+/** Whether the database may have forgotten calls, and what has to be done before the installation goes on. */
+export const RestoreReport = z.object({
+  /** Null, and the reason too: it is not suspected. */
+  suspected_at: z.iso.datetime().nullable(),
+  reason: z.string().nullable(),
+  /** How many restores were noticed so far. */
+  restores: z.number(),
+  /** Accounts whose carrier's list has not been compared yet, and what stood in the way last. */
+  unsettled: z.array(
+    z.object({ business_id: z.number(), carrier_account_id: z.number(), problem: z.string().nullable() }),
+  ),
+  /** A person has just said that the installation may go on. */
+  acknowledged: z.boolean(),
+  resumed_runs: z.number(),
+});
+export type RestoreReport = z.infer<typeof RestoreReport>;
+
 /** One number of one account at a carrier that several businesses call from: their calls can be taken for each other's. */
 export const SharedNumber = z.object({
   base_url: z.string(),

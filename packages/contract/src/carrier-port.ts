@@ -65,6 +65,19 @@ export interface CarrierCall {
   cause: string | null;
 }
 
+/** A call of the carrier's list. */
+export interface ListedCall {
+  call_id: string;
+  /** E.164. */
+  to: string;
+}
+
+export type ListResult =
+  /** `next`: where the list goes on; null: all calls of the span were shown. */
+  | { kind: 'page'; calls: ListedCall[]; next: string | null }
+  /** Never the end of the list. */
+  | { kind: 'error'; cause: string };
+
 export type FindResult =
   | { kind: 'listed'; calls: CarrierCall[] }
   /** An error is never absence. */
@@ -113,6 +126,14 @@ export interface CarrierDriver {
     credentials: CarrierCredentials,
     wanted: { to: string; from: string; created_from_ms: number; created_to_ms: number },
   ): Promise<FindResult>;
+  /**
+   * All calls of the account created in the span, page by page; begins with `page` null. A driver whose carrier can't
+   * list them leaves it out, and a person has to decide after a restore.
+   */
+  list?(
+    credentials: CarrierCredentials,
+    wanted: { created_from_ms: number; created_to_ms: number; page: string | null },
+  ): Promise<ListResult>;
   fetchCall(credentials: CarrierCredentials, call_id: string): Promise<FetchResult>;
   hangUp(credentials: CarrierCredentials, call_id: string): Promise<HangUpResult>;
   /** True only for a request that bears this account's valid signature. */

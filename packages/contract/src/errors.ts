@@ -117,6 +117,11 @@ export const ERRORS = {
     en: 'A run that is {status} can not be {action}',
     he: 'לא ניתן {action} הרצה במצב "{status}"',
   },
+  restore_unacknowledged: {
+    http: 409,
+    en: 'The database may have forgotten calls ({reason}); a run goes on once "carillon restore acknowledge" has been run',
+    he: 'ייתכן שמסד הנתונים שכח שיחות ({reason}); הרצה תימשך לאחר הפעלת "carillon restore acknowledge"',
+  },
   job_state_conflict: {
     http: 409,
     en: 'A job that is {status} can not be {action}',

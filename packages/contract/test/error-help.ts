@@ -42,6 +42,8 @@ export const ERROR_HELP: Record<ErrorCode, string> = {
   from_number_taken:
     'One number of one account at the carrier may be entered once: a lost call could be taken for that of the other entry.',
   unknown_driver: 'Name one of the drivers in the sentence; `twilio` serves all that speak its API.',
+  restore_unacknowledged:
+    'A backup was restored or a replica has taken over. Whoever runs the installation follows docs/restore.md; then resume the run.',
   run_state_conflict: 'The run is not in a state for this, for instance over already. Read it, and see what it can do.',
   job_state_conflict: 'The job is not in a state for this, for instance over already. Read it.',
   phone_invalid:

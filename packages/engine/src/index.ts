@@ -32,6 +32,19 @@ export { recordEvidence } from './call/record.ts';
 export { resolveJob } from './call/resolve.ts';
 export { boundCallIds, type Due, type Errand, expireDialing, findDue, takeTurn } from './call/tend.ts';
 export { reportForgottenCall, takeUnwanted, type UnwantedCall, unwantedIsOver } from './call/unwanted.ts';
+export {
+  accountIsSettled,
+  accountIsUnsettled,
+  type AccountToSettle,
+  accountsToSettle,
+  type Settlement,
+  takeSettleTurn,
+} from './restore/accounts.ts';
+export { acknowledgeRestore, restoreReport } from './restore/acknowledge.ts';
+export { suspectRestore } from './restore/notice.ts';
+export { reviewForgotten } from './restore/review.ts';
+export type { Recollection } from './restore/state.ts';
+export { type RestoreWatch, watchForRestore } from './restore/watch.ts';
 export { countCalls } from './run/counts.ts';
 export { createRun } from './run/create.ts';
 export { type ExportOptions, exportRun } from './run/export.ts';

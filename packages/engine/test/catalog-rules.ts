@@ -6,6 +6,8 @@ export const GLOBAL_TABLES: Readonly<Record<string, string>> = {
   schema_migrations: 'what the runner has applied; belongs to the database',
   system_keys: 'a system administrator belongs to no business',
   workers: 'a worker serves every business, and its row tells nothing of any',
+  installation_state: 'whether the whole database may have forgotten calls',
+  witnesses: 'what processes that serve every business have written last',
   installation_events: 'what belongs to no business: strangers at the door, and the installation itself',
 };
 

@@ -20,11 +20,13 @@ import {
   releaseLeases,
   sweepOnce,
   tellWorkerClock,
+  watchForRestore,
 } from '@carillon/engine';
 import type { Logger } from 'pino';
 import { createAccounts, type WorkerContext } from './context.ts';
 import { dial } from './dial.ts';
 import { createPacer } from './pacer.ts';
+import { createSettleState, settleRestore } from './restore.ts';
 import { createTendState, tend } from './tend.ts';
 import { createQueues, createSignal, createStop, type Signal, within } from './waiting.ts';
 
@@ -38,6 +40,8 @@ export interface WorkerOptions {
   limits: Limits;
   clock: Clock;
   log: Logger;
+  /** Where what the worker remembers of the database outlives it; undefined: nowhere. */
+  memory_dir?: string | undefined;
 }
 
 export interface Worker {
@@ -101,6 +105,16 @@ export function startWorker(options: WorkerOptions): Worker {
     stopping: () => stopped.is,
   };
 
+  // Notices that the database has forgotten calls, and pauses every run.
+  const watch = watchForRestore({
+    db,
+    witness_id: worker_id,
+    actor,
+    memory_dir: options.memory_dir,
+    onNotice: (reason) => log.error({ reason }, 'the database may have forgotten calls; every run is paused'),
+    onError: complain('could not look whether the database is the one that is known'),
+  });
+
   // lease: take what nobody works on, up to a fair share; give back what is above it.
   async function lease(): Promise<void> {
     const { taken, fair_share } = await leaseRuns(db, worker_id, held.size, limits, complain('a run was not taken'));
@@ -114,10 +128,15 @@ export function startWorker(options: WorkerOptions): Worker {
   // claim → dial: one loop for each run held, until it is lost.
   async function work(mine: Lease, signal: Signal): Promise<void> {
     while (isHeld(mine) && !stopped.is) {
+      const memory = watch.known();
+      if (memory === null) {
+        await signal.wait(limits.poll_work_ms);
+        continue;
+      }
       // One claim of a lane at a time: those behind it would only hold connections while they wait for its lock.
       const { state, attempts, unfilled, again_monotonic_ms } = await lanes.inTurn(
         `${mine.business_id}/${mine.carrier_account_id}`,
-        async () => await claim(db, mine, worker_id, clock, limits),
+        async () => await claim(db, mine, worker_id, clock, limits, memory),
       );
       for (const attempt of attempts) track(dialing, dial(context, pacer, stopped.signal, attempt));
       if (state === 'lost') return drop(mine);
@@ -133,12 +152,14 @@ export function startWorker(options: WorkerOptions): Worker {
 
   // settle: the gatherer, fed by dial and by the API's webhooks. reconcile → reclaim: the reapers.
   const tending = createTendState();
+  const settling = createSettleState();
   const loops = [
     loop('lease', limits.poll_work_ms, lease, lookForRuns),
     loop('heartbeat', limits.lease_ttl_ms / 3, beat, beatSoon),
     loop('clock', limits.lease_ttl_ms / 3, async () => await tellWorkerClock(db, worker_id, clock.wallMs())),
     loop('tend', limits.poll_work_ms, async () => await tend(context, tending)),
     loop('sweep', limits.poll_work_ms, sweep),
+    loop('restore', limits.poll_work_ms, async () => await settleRestore(context, settling, watch.suspected())),
   ];
   const unlisten = listenForWakes(options.app_url, (businesses) => {
     const woken = new Set<BusinessId>(businesses);
@@ -225,6 +246,7 @@ export function startWorker(options: WorkerOptions): Worker {
       unlisten();
       beatSoon.notify();
       await within(STOP_WAIT_MS, Promise.all([...loops, ...[...held.values()].map(({ working }) => working)]));
+      await within(STOP_WAIT_MS, watch.close());
       await within(STOP_WAIT_MS, Promise.all(dialing));
       await within(STOP_WAIT_MS, gatherer.drained());
       gatherer.close();

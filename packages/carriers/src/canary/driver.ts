@@ -44,6 +44,7 @@ export function createCanaryDriver(nowMs: () => number = wallMs): CarrierDriver 
       return { kind: 'accepted', call_id: `canary-${nowMs()}-${randomBytes(6).toString('hex')}` };
     },
     // Of a call whose id was lost nothing is left, and it disturbs nobody.
+    list: async () => ({ kind: 'page', calls: [], next: null }),
     find: async () => ({ kind: 'listed', calls: [] }),
     async fetchCall(_credentials, call_id) {
       const call = lookUp(call_id);

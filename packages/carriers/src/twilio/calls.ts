@@ -1,10 +1,18 @@
-import type { CarrierCall, CarrierCredentials, FetchResult, FindResult, HangUpResult } from '@carillon/contract';
+import type {
+  CarrierCall,
+  CarrierCredentials,
+  FetchResult,
+  FindResult,
+  HangUpResult,
+  ListedCall,
+  ListResult,
+} from '@carillon/contract';
 import { z } from 'zod';
 import { CALL_RESPONSE_BYTES, LISTING_PAGE_CALLS, LISTING_PAGES, LISTING_RESPONSE_BYTES } from '../limits.ts';
 import { callResource, causeOf, getRequest, isSuccess, parseJson, postRequest, readError, resourceUrl } from './api.ts';
-import { parseDate_s, readCall } from './call.ts';
+import { CallId, parseDate_s, readCall } from './call.ts';
 import { type Exchange, exchange, type Outgoing } from './exchange.ts';
-import { compareNumbers } from './numbers.ts';
+import { asE164, compareNumbers } from './numbers.ts';
 import { NOT_FOUND, REFUSALS } from './refusals.ts';
 
 /** Asking for calls that exist, and ending them. All of it may be repeated; an error never means "there is none". */
@@ -73,6 +81,44 @@ function pick(item: unknown, wanted: Wanted): CarrierCall | null | 'unreadable' 
   if (to === 'other' || from === 'other') return null;
   if (to === 'unreadable' || from === 'unreadable') return 'unreadable';
   return readCall(item) ?? 'unreadable';
+}
+
+const ListedWithNumbers = Listed.extend({ sid: CallId });
+
+/**
+ * One page of an account's calls, newest first; the list ends with the first page that has only calls from before the
+ * span. Calls to what is no number (sip:, client:) are left out; one that can't be read is an error, never absence.
+ */
+export async function list(
+  credentials: CarrierCredentials,
+  wanted: { created_from_ms: number; created_to_ms: number; page: string | null },
+  limits: AskLimits,
+): Promise<ListResult> {
+  const first = resourceUrl(credentials, 'Calls.json');
+  if (first === null) return { kind: 'error', cause: 'base_url_invalid' };
+  const url = wanted.page === null ? first : nextPageUrl(wanted.page, first, credentials);
+  if (url === null) return { kind: 'error', cause: 'listing_leads_elsewhere' };
+  if (wanted.page === null) url.search = new URLSearchParams({ PageSize: String(LISTING_PAGE_CALLS) }).toString();
+  const result = await ask(getRequest(credentials, url), limits, LISTING_RESPONSE_BYTES);
+  if (result.kind !== 'answered' || !isSuccess(result.status)) return { kind: 'error', cause: causeOf(result) };
+  const read = Page.safeParse(parseJson(result.text));
+  if (!read.success) return { kind: 'error', cause: 'listing_unreadable' };
+  const calls: ListedCall[] = [];
+  let all_before = read.data.calls.length > 0;
+  for (const item of read.data.calls) {
+    const listed = ListedWithNumbers.safeParse(item);
+    if (!listed.success) return { kind: 'error', cause: 'listed_call_unreadable' };
+    const created_at_s = parseDate_s(listed.data.date_created ?? '');
+    // One whose time can't be read may be of the span.
+    const before = created_at_s !== null && created_at_s < Math.floor(wanted.created_from_ms / 1000);
+    if (!before) all_before = false;
+    const to = asE164(listed.data.to ?? '');
+    const after = created_at_s !== null && created_at_s > Math.ceil(wanted.created_to_ms / 1000);
+    if (before || after || to === null) continue;
+    if (to === 'unreadable') return { kind: 'error', cause: 'listed_number_unreadable' };
+    calls.push({ call_id: listed.data.sid, to });
+  }
+  return { kind: 'page', calls, next: all_before ? null : (read.data.next_page_uri ?? null) };
 }
 
 /** The next page, if it is one of the same listing: the credentials go nowhere else. */

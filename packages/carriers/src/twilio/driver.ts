@@ -1,6 +1,6 @@
 import type { CarrierDriver } from '@carillon/contract';
 import { readStatusForm } from './call.ts';
-import { type AskLimits, fetchCall, find, hangUp } from './calls.ts';
+import { type AskLimits, fetchCall, find, hangUp, list } from './calls.ts';
 import { place, type PlaceLimits } from './place.ts';
 import { isSigned } from './signature.ts';
 import { hangUpNow, say } from './twiml.ts';
@@ -21,6 +21,7 @@ export function createTwilioDriver(options: TwilioOptions): CarrierDriver {
     }),
     place: (request, gate) => place(request, gate, options),
     find: (credentials, wanted) => find(credentials, wanted, options),
+    list: (credentials, wanted) => list(credentials, wanted, options),
     fetchCall: (credentials, call_id) => fetchCall(credentials, call_id, options),
     hangUp: (credentials, call_id) => hangUp(credentials, call_id, options),
     verify: (credentials, request) => isSigned(request, credentials.auth_token),

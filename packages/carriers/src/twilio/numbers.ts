@@ -1,4 +1,16 @@
 /**
+ * A listed number in E.164; null for what no lead has: an address of another kind (sip:, client:), a short code.
+ * `unreadable` for masked digits and national forms, of which nobody can say whose they are.
+ */
+export function asE164(listed: string): string | null | 'unreadable' {
+  if (/^[a-z]+:/i.test(listed)) return null;
+  const compact = listed.replace(/[\s().\-\u2010-\u2015]/g, '');
+  if (/^\d{1,6}$/.test(compact)) return null;
+  const digits = /^(?:\+|00)?([1-9]\d{5,14})$/.exec(compact)?.[1];
+  return digits === undefined ? 'unreadable' : `+${digits}`;
+}
+
+/**
  * Is the number that a listing shows the one that was called? Compared as digits, since carriers write the same number
  * in several ways. `unreadable` (empty, masked digits) is not "another": a call that can't be told apart from the
  * wanted one must not count as absent.

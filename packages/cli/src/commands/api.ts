@@ -34,6 +34,7 @@ export async function apiCommand(context: CommandContext): Promise<void> {
       api_limits: config.api_limits,
       // With port 0 the address is known only now, and the API knows it by itself.
       public_url: port === 0 ? config.public_url : publicUrl(config, port),
+      memory_dir: config.memory_dir,
       host: config.host,
       port,
       log: createLogger(config.log_level ?? 'info', (line) => process.stderr.write(line)),

@@ -159,6 +159,7 @@ async function startServices(
     secret,
     limits: config.limits,
     log,
+    memory_dir: config.memory_dir,
   };
   // The API before the simulator: that goes on with the calls of its last life, and tells of them.
   const api = await listenSomewhere(context, demo, async (port) => {

@@ -31,6 +31,7 @@ export async function workerCommand(context: CommandContext): Promise<void> {
       public_url,
       limits: config.limits,
       clock: systemClock,
+      memory_dir: config.memory_dir,
       log: createLogger(config.log_level ?? 'info', (line) => process.stderr.write(line)),
     });
     output.say(`The worker ${worker.worker_id} looks for runs`);

@@ -83,22 +83,25 @@ export async function reportForgottenCall(
       [...params, call_id],
     );
     const subject = { type: 'carrier_account', id: carrier_account_id } as const;
-    // A call tells of itself several times.
-    if (!known) trail(tx, actor, { action: 'access.forgotten_call', subject, after: { call_id } });
-    wantGone(tx, carrier_account_id, call_id, 'not known to the database');
+    // A call tells of itself several times, also after a person has let the lane go on.
+    if (known) return;
+    trail(tx, actor, { action: 'access.forgotten_call', subject, after: { call_id } });
+    wantGone(tx, carrier_account_id, call_id, FORGOTTEN_CALL);
     tx.send(
       `UPDATE carillon.lanes SET halted_reason = $3, halted_until_us = NULL
        WHERE business_id = $1 AND carrier_account_id = $2`,
-      [...params, FORGOTTEN],
+      [...params, FORGOTTEN_CALL_HALT],
     );
     if (lane && !lane.for_good)
       trail(tx, actor, {
         action: 'lane.halted',
         subject,
         before: { halted_reason: lane.halted_reason },
-        after: { halted_reason: FORGOTTEN, halted_until: null },
+        after: { halted_reason: FORGOTTEN_CALL_HALT, halted_until: null },
       });
   });
 }
 
-const FORGOTTEN = 'a call that the database does not know';
+/** Why a call is unwanted that the database has forgotten, and why a lane is halted for one. */
+export const FORGOTTEN_CALL = 'not known to the database';
+export const FORGOTTEN_CALL_HALT = 'a call that the database does not know';

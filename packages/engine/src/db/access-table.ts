@@ -30,6 +30,8 @@ export const appGrants: Readonly<Record<string, readonly TablePrivilege[]>> = {
   // Append-only: what was once written about a call can't be changed or removed by the application.
   attempts: ['SELECT', 'INSERT'],
   workers: ALL,
+  installation_state: ['SELECT', 'UPDATE'],
+  witnesses: ALL,
   // Append-only, like attempts.
   audit_events: ['SELECT', 'INSERT'],
   installation_events: ['SELECT', 'INSERT'],
@@ -92,7 +94,14 @@ export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
     'created_at',
     'last_callback_at',
   ],
-  lanes: ['business_id', 'carrier_account_id', 'halted_reason', 'halted_until_us'],
+  lanes: [
+    'business_id',
+    'carrier_account_id',
+    'halted_reason',
+    'halted_until_us',
+    'restores_settled',
+    'restore_problem',
+  ],
   lists: ['business_id', 'list_id', 'created_at'],
   list_imports: ['business_id', 'import_id', 'created_at'],
   leads: ['business_id', 'lead_id', 'created_at'],

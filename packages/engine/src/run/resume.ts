@@ -5,13 +5,15 @@ import { trailRun } from '../audit/trail.ts';
 import type { Database } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
+import { refuseWhileSuspected } from '../restore/state.ts';
 import { fixLeads } from './create.ts';
 import { readRun } from './read.ts';
 import { lockRun, type RunRow } from './row.ts';
 
 /**
  * Lets a paused run go on where it was, and starts a draft, whose leads are fixed now. A run that goes on already is
- * answered as it is. Throws `run_not_found`, `run_state_conflict`, `list_empty`, `follow_up_empty`.
+ * answered as it is. Throws `run_not_found`, `run_state_conflict`, `list_empty`, `follow_up_empty`, and
+ * `restore_unacknowledged` while the database may have forgotten calls.
  */
 export async function resumeRun(
   db: Database,
@@ -25,6 +27,7 @@ export async function resumeRun(
     if (run.status === 'pending' || run.status === 'running') return await readRun(tx, run_id);
     if (run.status !== 'paused' && run.status !== 'draft')
       throw new CarillonError('run_state_conflict', { status: run.status, action: 'resumed' });
+    await refuseWhileSuspected(tx);
     if (run.status === 'draft' && run.filled_seq === 0) await fixLeads(tx, run_id, earlierOf(run), limits);
     const status = run.started_at === null ? 'pending' : 'running';
     await tx.query(

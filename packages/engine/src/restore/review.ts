@@ -1,0 +1,137 @@
+import type { BusinessId, JobStatus, ListedCall, RunId, Seq } from '@carillon/contract';
+import type { Actor } from '../actor.ts';
+import { moveCounters } from '../call/close.ts';
+import { changeJobs } from '../call/stretches.ts';
+import { FORGOTTEN_CALL } from '../call/unwanted.ts';
+import { type Database, inBusiness, type Tx } from '../db/database.ts';
+import type { Limits } from '../limits.ts';
+import { fill } from '../run/fill.ts';
+import { lockRun } from '../run/row.ts';
+import type { AccountToSettle, Settlement } from './accounts.ts';
+
+/** Why a job is under review of which the database does not know that it was called. */
+export const CALLED_ACCORDING_TO_CARRIER = 'the carrier lists a call to this number that the database has forgotten';
+
+const LIVE = ['draft', 'pending', 'running', 'paused'];
+
+/**
+ * Compares a page of the carrier's list with the attempts. Whoever was called by a call that no attempt has, and waits
+ * for a call in whichever run of the business, is not called again by itself: a person decides. The calls are noted, so
+ * that their late callbacks surprise nobody.
+ */
+export async function reviewForgotten(
+  db: Database,
+  account: AccountToSettle,
+  calls: readonly ListedCall[],
+  options: { since_ms: number; limits: Limits; actor: Actor },
+): Promise<Settlement> {
+  const { business_id } = account;
+  const numbers = [...new Set(calls.map((call) => call.to))];
+  const { listed, forgotten, lead_ids, run_ids } = await inBusiness(db, business_id, async (tx) => {
+    const leads = await tx.query<{ lead_id: number; phone: string }>(
+      'SELECT lead_id, phone FROM carillon.leads WHERE business_id = $1 AND phone = ANY ($2)',
+      [business_id, numbers],
+    );
+    const lead_of = new Map(leads.map((lead) => [lead.phone, lead.lead_id]));
+    const ours = calls.filter((call) => lead_of.has(call.to));
+    const known = await knownCallIds(tx, account, [...lead_of.values()], options.since_ms);
+    const unknown = ours.filter((call) => !known.has(call.call_id));
+    noteForgotten(tx, account, unknown);
+    const runs = await tx.query<{ run_id: RunId }>(
+      'SELECT run_id FROM carillon.outbound_call_runs WHERE business_id = $1 AND status = ANY ($2) ORDER BY run_id',
+      [business_id, LIVE],
+    );
+    return {
+      listed: ours.length,
+      forgotten: unknown.length,
+      lead_ids: [...new Set(unknown.flatMap((call) => lead_of.get(call.to) ?? []))],
+      run_ids: runs.map((run) => run.run_id),
+    };
+  });
+  let reviewed = 0;
+  if (lead_ids.length > 0)
+    for (const run_id of run_ids) reviewed += await reviewInRun(db, business_id, run_id, lead_ids, options);
+  return { listed, forgotten, reviewed };
+}
+
+/** Call ids that attempts to these leads have, and calls that are known to be nobody's. Run by run as `boundCallIds`. */
+async function knownCallIds(
+  tx: Tx,
+  { carrier_account_id }: AccountToSettle,
+  lead_ids: readonly number[],
+  since_ms: number,
+): Promise<ReadonlySet<string>> {
+  const rows = await tx.query<{ call_id: string }>(
+    `SELECT a.call_id FROM carillon.outbound_call_runs r
+     CROSS JOIN unnest($2::bigint[]) AS l (lead_id)
+     CROSS JOIN LATERAL (
+       SELECT seq FROM carillon.outbound_call_jobs
+       WHERE business_id = $1 AND run_id = r.run_id AND lead_id >= l.lead_id AND lead_id <= l.lead_id
+       ORDER BY lead_id LIMIT 1) j
+     CROSS JOIN LATERAL (
+       SELECT call_id FROM carillon.attempts WHERE business_id = $1 AND run_id = r.run_id AND seq = j.seq OFFSET 0) a
+     WHERE r.business_id = $1 AND (r.ended_at IS NULL OR r.ended_at >= to_timestamp($3::float8 / 1000))
+       AND a.call_id IS NOT NULL
+     UNION ALL
+     SELECT call_id FROM carillon.unwanted_calls
+     WHERE business_id = $1 AND carrier_account_id = $4 AND reason <> $5`,
+    [tx.business_id, lead_ids, since_ms, carrier_account_id, FORGOTTEN_CALL],
+  );
+  return new Set(rows.map((row) => row.call_id));
+}
+
+/** Nobody is asked to hang these up: those that bear our token are by their callbacks, others may be somebody else's. */
+function noteForgotten(tx: Tx, { carrier_account_id }: AccountToSettle, calls: readonly ListedCall[]): void {
+  if (calls.length === 0) return;
+  tx.send(
+    `WITH noted AS (
+       INSERT INTO carillon.unwanted_calls (business_id, carrier_account_id, call_id, reason, over_at)
+       SELECT $1, $2, c.call_id, $4, now() FROM unnest($3::text[]) AS c (call_id)
+       ON CONFLICT (business_id, carrier_account_id, call_id) DO NOTHING RETURNING 1)
+     SELECT count(*) FROM noted`,
+    [tx.business_id, carrier_account_id, calls.map((call) => call.call_id), FORGOTTEN_CALL],
+  );
+}
+
+async function reviewInRun(
+  db: Database,
+  business_id: BusinessId,
+  run_id: RunId,
+  lead_ids: readonly number[],
+  { limits, actor }: { limits: Limits; actor: Actor },
+): Promise<number> {
+  // Also jobs that have no row yet.
+  while ((await inBusiness(db, business_id, (tx) => fill(tx, run_id, limits.fill_batch_jobs))) > 0);
+  return await inBusiness(db, business_id, async (tx) => {
+    const run = await lockRun(tx, run_id);
+    if (!LIVE.includes(run.status)) return 0;
+    const key = [business_id, run_id] as const;
+    const jobs = await tx.query<{ seq: Seq; status: JobStatus }>(
+      `SELECT j.seq, j.status FROM unnest($3::bigint[]) AS l (lead_id)
+       CROSS JOIN LATERAL (
+         SELECT seq, status FROM carillon.outbound_call_jobs
+         WHERE business_id = $1 AND run_id = $2 AND lead_id >= l.lead_id AND lead_id <= l.lead_id
+         ORDER BY lead_id LIMIT 1) j
+       WHERE j.status IN ('queued', 'waiting') ORDER BY j.seq`,
+      [...key, lead_ids],
+    );
+    if (jobs.length === 0) return 0;
+    const seqs = jobs.map((job) => job.seq);
+    const waiting = jobs.filter((job) => job.status === 'waiting').length;
+    tx.send('DELETE FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)', [
+      ...key,
+      seqs,
+    ]);
+    changeJobs(
+      tx,
+      key,
+      seqs,
+      `UPDATE carillon.outbound_call_jobs SET status = 'needs_review', reason = $6, updated_at = now()
+       WHERE business_id = $1 AND run_id = $2 AND seq >= $3 AND seq <= $4 AND seq + 0 = ANY ($5) AND status IN ('queued', 'waiting')`,
+      [CALLED_ACCORDING_TO_CARRIER],
+    );
+    const delta = { queued: waiting - jobs.length, waiting: -waiting, needs_review: jobs.length };
+    moveCounters(tx, run, delta, { settled: false, limits, actor });
+    return jobs.length;
+  });
+}
