@@ -202,6 +202,6 @@ describe('capabilities', () => {
     const undefined_is_default = createCarrierDrivers({ effect_delay_ms: undefined }).get('twilio')!;
     expect(undefined_is_default.capabilities(credentials).effect_delay_ms).toBe(120_000);
     expect(() => createCarrierDrivers({ connect_timeout_ms: 0 })).toThrow(/connect_timeout_ms/);
-    expect([...createCarrierDrivers().keys()]).toEqual(['twilio']);
+    expect([...createCarrierDrivers().keys()]).toEqual(['twilio', 'canary']);
   });
 });
