@@ -146,13 +146,14 @@ describe('an older installation is refused, with a code and in words, when', () 
     );
   });
 
-  it('a business is named that nobody has made, or a time zone or a country that is none', async () => {
+  it('a business or an account is named that nobody has made, or a time zone or a country that is none', async () => {
     const old = await oldOf(`${RUNS}${JOBS}`);
     const business = BusinessId.parse(987_654);
     await expectRefusal(old, 'adopt_business_missing', /no business 987654/, { business });
     await expectRefusal(old, 'adopt_business_missing', /no business 987654/, {
       map_business: new Map([['7', business]]),
     });
+    await expectRefusal(old, 'adopt_account_missing', /no carrier account 987654/, { carrier_account_id: 987_654 });
     await expectRefusal(old, 'invalid_request', /"Mars" is no time zone/, { time_zone: 'Mars' });
     await expectRefusal(old, 'invalid_request', /"ZZ" is no country/, { country: 'ZZ' });
   });

@@ -3,7 +3,13 @@ import type { Actor } from '../actor.ts';
 import { parseCountry } from '../business/country.ts';
 import { isTimeZone } from '../business/time-zone.ts';
 import type { Database } from '../db/database.ts';
-import { type AdoptingBusiness, type BusinessOptions, FIRST_CURSOR, refuseMissingBusinesses } from './businesses.ts';
+import {
+  type AdoptingBusiness,
+  type BusinessOptions,
+  FIRST_CURSOR,
+  refuseMissingAccount,
+  refuseMissingBusinesses,
+} from './businesses.ts';
 import { type AdoptContext, carryOut, type Sink } from './carry-out.ts';
 import { AdoptError } from './errors.ts';
 import { businessOf, type JudgedJob, judgeJob } from './judge.ts';
@@ -59,6 +65,7 @@ export async function adopt(db: Database, options: AdoptOptions): Promise<AdoptR
   if (options.country !== undefined) parseCountry(options.country);
   const limits = { ...defaultAdoptLimits, ...options.limits };
   await refuseMissingBusinesses(db, options);
+  await refuseMissingAccount(db, options.carrier_account_id);
   await using cleanup = new AsyncDisposableStack();
   if (!dry_run) cleanup.defer(await holdAdoptionLock(options.app_url));
   const source = await openSource(options.from, options.schema ?? 'public', limits.adopt_kept_id);

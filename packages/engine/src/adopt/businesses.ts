@@ -69,6 +69,16 @@ export async function refuseMissingBusinesses(db: Database, options: BusinessOpt
   }
 }
 
+/** Throws `adopt_account_missing` for a carrier account that is named and that no business has. */
+export async function refuseMissingAccount(db: Database, carrier_account_id: number | undefined): Promise<void> {
+  if (carrier_account_id === undefined) return;
+  const found = await discover(db, 'SELECT business_id FROM carillon.carrier_accounts WHERE carrier_account_id = $1', [
+    carrier_account_id,
+  ]);
+  if (found.length === 0)
+    throw new AdoptError('adopt_account_missing', `There is no carrier account ${carrier_account_id}; create it first`);
+}
+
 /** Where a source's adoption into a business stands; nothing of it where it has not begun. Reads only. */
 export async function readAdoption(
   db: Database,
