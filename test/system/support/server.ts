@@ -15,6 +15,10 @@ export interface OwnServer extends Server {
   crash(): Promise<void>;
   /** Stops it, so that connections are refused, and starts it again at the same port. */
   restart(): Promise<void>;
+  /** The same, with `work` done on its files while it is stopped. */
+  stopped(work: () => Promise<void>): Promise<void>;
+  /** The cluster's own directory. */
+  cluster: string;
 }
 
 export async function startOwnServer(): Promise<OwnServer> {
@@ -28,6 +32,12 @@ export async function startOwnServer(): Promise<OwnServer> {
   let embedded = await startEmbedded({ dataDir });
   const { appUrl, ownerUrl, superuserUrl } = embedded;
   await carillon(['migrate'], { DATABASE_URL: appUrl, CARILLON_OWNER_DATABASE_URL: ownerUrl });
+  async function stopped(work: () => Promise<void>): Promise<void> {
+    await embedded.stop();
+    await work();
+    embedded = await startEmbedded({ dataDir });
+    if (embedded.appUrl !== appUrl) throw new Error(`the server came back at another address: ${embedded.appUrl}`);
+  }
   return {
     appUrl,
     superuserUrl,
@@ -49,11 +59,11 @@ export async function startOwnServer(): Promise<OwnServer> {
         await closed;
       });
     },
+    cluster: path.join(dataDir, 'postgres'),
     async restart() {
-      await embedded.stop();
-      embedded = await startEmbedded({ dataDir });
-      if (embedded.appUrl !== appUrl) throw new Error(`the server came back at another address: ${embedded.appUrl}`);
+      await stopped(async () => {});
     },
+    stopped,
     async drop() {
       await embedded.stop();
       await rm(dataDir, { recursive: true, force: true });
