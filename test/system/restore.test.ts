@@ -145,7 +145,8 @@ describe('no restore', () => {
     expect(await status()).toMatchObject({ reason: null, restores: 0 });
     expect((await here.totals(tenant)).doubled).toBe(0);
 
-    // What no process could notice, a person declares.
+    // What no process could notice, a person declares; without a worker nobody asks the carrier.
+    await here.killWorkers();
     const declared = JSON.parse(await carillon(['restore', 'declare', '--json'], here.env)) as RestoreReport;
     expect(declared).toMatchObject({ reason: 'declared by a person', restores: 1 });
     const later = await here.start({ ...tenant, list_id: await here.list(tenant, 3, LEADS) });
@@ -157,6 +158,7 @@ describe('no restore', () => {
     await carillon(['restore', 'acknowledge', '--force', '--resume'], here.env);
     expect((await here.run(tenant, later.run_id)).status).toBe('paused');
     await here.ask(tenant.key, 'POST', `/api/outbound/runs/${later.run_id}/resume`);
+    await here.worker();
     expect(await here.ended(tenant, later.run_id, DEADLINE_MS)).toMatchObject({ completed: 3 });
     await expect(carillon(['restore', 'acknowledge'], here.env)).rejects.toThrow('[restore_not_suspected]');
   }, 240_000);

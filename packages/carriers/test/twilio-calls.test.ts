@@ -345,3 +345,55 @@ test('dates: RFC 2822 as Twilio writes them, ISO 8601 with a zone, and nothing t
     }),
   );
 });
+
+const span = { created_from_ms: wanted.created_from_ms, created_to_ms: wanted.created_to_ms };
+const list = async (page: string | null = null) => await driver.list?.(credentials, { ...span, page });
+
+test('the list of an account is asked without any number, page by page, up to a page that lies before the span', async () => {
+  const before = 'Thu, 07 May 2026 09:30:09 +0000';
+  const after = 'Thu, 07 May 2026 09:30:21 +0000';
+  const pages = [
+    {
+      calls: [listed({ sid: 'CA1', date_created: after }), listed({ sid: 'CA2' })],
+      next_page_uri: `${LISTING}?Page=1`,
+    },
+    {
+      calls: [listed({ sid: 'CA3' }), listed({ sid: 'CA4', date_created: before })],
+      next_page_uri: `${LISTING}?Page=2`,
+    },
+    { calls: [listed({ sid: 'CA5', date_created: before })], next_page_uri: `${LISTING}?Page=3` },
+  ];
+  respond = (_asked, n) => ({ body: pages[n] });
+  expect(await list()).toEqual({ kind: 'page', calls: [{ call_id: 'CA2', to: TO }], next: `${LISTING}?Page=1` });
+  expect(await list(`${LISTING}?Page=1`)).toMatchObject({ calls: [{ call_id: 'CA3' }], next: `${LISTING}?Page=2` });
+  expect(await list(`${LISTING}?Page=2`)).toEqual({ kind: 'page', calls: [], next: null });
+  expect(asked.map(({ url }) => url.search)).toEqual(['?PageSize=200', '?Page=1', '?Page=2']);
+  expect(unauthorized).toBe(0);
+});
+
+test('a call whose time can not be read is of the span, and an address that is no number is nobody’s', async () => {
+  const calls = [
+    listed({ sid: 'CA1', date_created: 'yesterday' }),
+    listed({ sid: 'CA2', to: 'client:agent' }),
+    listed({ sid: 'CA3', to: '1234' }),
+    listed({ sid: 'CA4', to: TO.replace('+', '00') }),
+  ];
+  respond = () => ({ body: { calls, next_page_uri: null } });
+  expect(await list()).toMatchObject({ calls: [{ call_id: 'CA1' }, { call_id: 'CA4', to: TO }], next: null });
+});
+
+test.each([
+  ['a masked number', { body: { calls: [listed({ to: '+9725XXXX' })] } }, 'listed_number_unreadable'],
+  ['a national number', { body: { calls: [listed({ to: '0501234567' })] } }, 'listed_number_unreadable'],
+  ['a call without an id', { body: { calls: [listed({ sid: null })] } }, 'listed_call_unreadable'],
+  ['something else', { body: '<html>' }, 'listing_unreadable'],
+])('the list is an error, and never its end, at %s', async (_what, answer, cause) => {
+  respond = () => answer;
+  expect(await list()).toEqual({ kind: 'error', cause });
+});
+
+test('the list of an account goes nowhere else with the credentials', async () => {
+  respond = () => ({ body: { calls: [] } });
+  expect(await list('https://example.com/Calls.json')).toEqual({ kind: 'error', cause: 'listing_leads_elsewhere' });
+  expect(asked).toEqual([]);
+});

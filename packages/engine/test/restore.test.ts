@@ -177,6 +177,15 @@ describe('what is noticed', () => {
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'paused', queued: 10, in_progress: 0 });
   });
 
+  it('another timeline, by the claim itself, before whoever claims has looked', async () => {
+    const tenant = await createTenant(fixture);
+    const run_id = await startRun(fixture, tenant);
+    const { watch } = await watchAs();
+    await move(4, '00000009');
+    expect(watch.suspected()).toBeNull();
+    expect(await claimWith(tenant, run_id, watch)).toMatchObject({ state: 'halted', attempts: [] });
+  });
+
   it('a state from before the process began', async () => {
     await watchAs();
     const putBack = await snapshot();
