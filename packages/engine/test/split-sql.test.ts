@@ -60,7 +60,8 @@ it.each([
 it('cuts the real migrations into statements that begin with a keyword and end with a quote, bracket or word', async () => {
   const files = await readMigrations(MIGRATIONS_DIRECTORY);
   const all = files.flatMap((file) => file.statements.map(({ text }) => text));
-  const whole = /^(CREATE|ALTER|DROP|COMMENT|INSERT|UPDATE|DELETE|SELECT|ANALYZE|DO|GRANT|REVOKE) [^;]*?(\$\$.*\$\$)?[^;]*$/s;
+  const whole =
+    /^(CREATE|ALTER|DROP|COMMENT|INSERT|UPDATE|DELETE|SELECT|ANALYZE|DO|GRANT|REVOKE) [^;]*?(\$\$.*\$\$)?[^;]*$/s;
   expect(all.length).toBeGreaterThan(files.length);
   expect(all.filter((text) => !whole.test(text.replaceAll(/'[^']*'|--[^\n]*/g, '')))).toEqual([]);
 });
