@@ -83,6 +83,11 @@ const GAUGES: Figure[] = [
     help: 'Since the last callback of any carrier; absent while there was none.',
     of: ({ load }) => load.last_callback_age_s,
   },
+  {
+    name: 'carillon_restore_suspected',
+    help: '1: the database may have forgotten calls; every run is paused until a person acknowledges it.',
+    of: ({ restore_suspected }) => Number(restore_suspected),
+  },
   { name: 'carillon_halted_lanes', help: 'Carrier accounts that take no calls.', of: ({ load }) => load.halted_lanes },
   {
     name: 'carillon_oldest_transaction_seconds',

@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts';
 import { checkLogin, LoginError } from '../db/check-login.ts';
 import type { Database } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
+import { readRestoreState } from '../restore/state.ts';
 import { readConstraint } from './constraint.ts';
 import { probeMigrations } from './migrations.ts';
 import { chooseLiveRuns, recountRun } from './recount.ts';
@@ -26,6 +27,8 @@ export interface Vitals {
   clock: { skew_ms: number; uncertainty_ms: number };
   load: LoadProbe;
   server: ServerProbe;
+  /** The database may have forgotten calls, and nobody has acknowledged it. */
+  restore_suspected: boolean;
 }
 
 /** Recounting costs more than all the rest. */
@@ -42,6 +45,7 @@ export async function readVitals(db: Database, limits: Limits, clock: Clock): Pr
     clock: await probeClock(db, clock),
     load: await probeLoad(db, limits),
     server: await probeServer(db),
+    restore_suspected: (await readRestoreState(db)).suspected_at !== null,
   };
 }
 
