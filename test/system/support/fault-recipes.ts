@@ -148,6 +148,10 @@ function stray(doomed: 'api' | 'worker'): Recipe {
         await strayCall(here, run_id, here.api.url);
         await here.diedAt(here.worker(`${point}:kill`), point, expect);
       }
+      // Whoever does not know yet that the database has forgotten calls may dial.
+      const halted = 'SELECT 1 FROM carillon.lanes WHERE halted_reason IS NOT NULL';
+      const told = 'the lane to be halted by what the carrier tells';
+      await until(async () => (await here.rows(halted)).length === 1, { deadline_ms: DEADLINE_MS, what: told });
       here.worker();
       const over = 'SELECT 1 FROM carillon.unwanted_calls WHERE over_at IS NOT NULL';
       const what = 'the end of the call that nobody wants';
@@ -156,9 +160,7 @@ function stray(doomed: 'api' | 'worker'): Recipe {
       expect(call?.statuses.at(-1)?.status).toMatch(/^(canceled|completed)$/);
       // Not one call more: a database that has forgotten calls is not dialled from.
       expect(here.sim.ledger().length).toBe(1);
-      expect(await here.rows('SELECT halted_reason FROM carillon.lanes WHERE halted_reason IS NOT NULL')).toHaveLength(
-        1,
-      );
+      expect(await here.rows(halted)).toHaveLength(1);
     },
   };
 }
