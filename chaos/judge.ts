@@ -96,6 +96,19 @@ function whyLost(job: JobRow, called: ReadonlySet<string>, { workload: { asked }
   return `is ${job.status} at the end`;
 }
 
+/** The calls that name an attempt, by its run. */
+function byRun(calls: readonly Call[]): Map<string, Call[]> {
+  const runs = new Map<string, Call[]>();
+  for (const call of calls) {
+    if (!call.attempt) continue;
+    const run = runKey(call.attempt.business_id, call.attempt.run_id);
+    const own = runs.get(run);
+    if (own) own.push(call);
+    else runs.set(run, [call]);
+  }
+  return runs;
+}
+
 /** A request that was sent in time may still take effect this late. */
 const IN_FLIGHT_US = (LIMITS.dial_deadline_ms + LIMITS.carrier_effect_delay_ms) * 1_000;
 
@@ -103,20 +116,17 @@ const IN_FLIGHT_US = (LIMITS.dial_deadline_ms + LIMITS.carrier_effect_delay_ms) 
 export function findDisobedience({ workload, rows, calls }: Evidence): string[] {
   const found: string[] = [];
   const attempts = Map.groupBy(rows.attempts, ({ business_id, run_id }) => runKey(business_id, run_id));
-  const byRun = Map.groupBy(
-    calls.filter(({ attempt }) => attempt !== null),
-    ({ attempt }) => runKey(attempt?.business_id ?? 0, attempt?.run_id ?? 0),
-  );
+  const called = byRun(calls);
   for (const promised of workload.promised) {
     const { kind, run_id, business_id, seq, answered_us, until_us } = promised;
-    const during = (us: number) => us > answered_us && us < until_us;
+    const forbidden = (us: number, in_flight_us = 0) => us > answered_us + in_flight_us && us < until_us;
     for (const attempt of attempts.get(runKey(business_id, run_id)) ?? [])
-      if (concerns(promised, attempt) && during(attempt.intent_us))
+      if (concerns(promised, attempt) && forbidden(attempt.intent_us))
         found.push(
           `attempt ${attempt.attempt_no} of ${keyOf(attempt)} was committed ${ms(attempt.intent_us - answered_us)} after a ${kind} was answered`,
         );
-    for (const call of byRun.get(runKey(business_id, run_id)) ?? [])
-      if (call.attempt && concerns(promised, call.attempt) && during(call.created_us - IN_FLIGHT_US))
+    for (const call of called.get(runKey(business_id, run_id)) ?? [])
+      if (call.attempt && concerns(promised, call.attempt) && forbidden(call.created_us, IN_FLIGHT_US))
         found.push(
           `call ${call.sid} of run ${run_id}${seq === null ? '' : `, lead ${seq},`} began ${ms(call.created_us - answered_us)} after a ${kind} was answered`,
         );
@@ -149,9 +159,7 @@ export function judgeLimits({ businesses, rows, calls }: Evidence): LimitFigures
       );
     if (live / business.lines >= figures.most_live / Math.max(1, figures.most_live_limit))
       Object.assign(figures, { most_live: live, most_live_limit: business.lines });
-    for (const [run, own] of Map.groupBy(mine, ({ attempt }) =>
-      runKey(attempt?.business_id ?? 0, attempt?.run_id ?? 0),
-    )) {
+    for (const [run, own] of byRun(mine)) {
       const most = mostLive(own);
       const limit = concurrency.get(run) ?? 0;
       if (most > limit) figures.broken.push(`run ${run} had ${most} calls live, and may have ${limit}`);

@@ -14,8 +14,6 @@ export interface Upstream {
 /** A TCP connection between two processes, with a hand on it. */
 export interface Proxy {
   port: number;
-  /** Connections that stand. */
-  count(): number;
   /** Cuts each connection with the chance given, as soon as it carries a request: in its middle. Returns how many. */
   cut(share: number, random: Random): number;
   /** Nothing comes through in either direction, and nothing is lost. */
@@ -41,6 +39,8 @@ const CUT_WITHIN_MS = 500;
 /** `choose` names where the next connection goes, in the order in which they are tried. */
 export async function startProxy(choose: () => readonly Upstream[]): Promise<Proxy> {
   const links = new Set<Link>();
+  /** Also those whose way to the other side is still being sought. */
+  const clients = new Set<Socket>();
   const state = { stalled: false, delay_ms: 0 };
   let server = await listen(0);
   const { port } = server.address() as AddressInfo;
@@ -54,7 +54,9 @@ export async function startProxy(choose: () => readonly Upstream[]): Promise<Pro
   }
 
   async function accept(client: Socket): Promise<void> {
+    clients.add(client);
     client.on('error', () => client.destroy());
+    client.once('close', () => clients.delete(client));
     const upstream = await reach(choose());
     if (!upstream || client.destroyed) {
       upstream?.destroy();
@@ -100,9 +102,13 @@ export async function startProxy(choose: () => readonly Upstream[]): Promise<Pro
     }
   }
 
+  function resetAll(): void {
+    for (const link of links) link.reset();
+    for (const client of clients) client.resetAndDestroy();
+  }
+
   return {
     port,
-    count: () => links.size,
     cut(share, random) {
       const chosen = [...links].filter(() => random.chance(share));
       for (const link of chosen) {
@@ -128,12 +134,12 @@ export async function startProxy(choose: () => readonly Upstream[]): Promise<Pro
       }
       const closed = once(server, 'close');
       server.close();
-      for (const link of links) link.reset();
+      resetAll();
       await closed;
     },
     async close() {
       server.close();
-      for (const link of links) link.reset();
+      resetAll();
     },
   };
 }
