@@ -59,6 +59,11 @@ const NO_BUSINESS: Record<string, string> = {
   chooseLiveRuns: 'looks for work of all',
   leaseRuns: 'looks for work of all',
   sweepOnce: 'looks for work of all',
+  accountsToSettle: 'looks for work of all',
+  restoreReport: 'of the whole installation',
+  suspectRestore: 'of the whole installation',
+  acknowledgeRestore: 'of the whole installation',
+  watchForRestore: 'of the whole installation',
   takeUnwanted: 'looks for work of all',
 };
 
@@ -259,6 +264,23 @@ const TRIES: Record<string, Try> = {
   reportForgottenCall: [
     // The account that it names is none of ours.
     (w) => engine.reportForgottenCall(w.db, id(w), w.theirs.carrier_account_id, 'CA-made-up', actor),
+    refused('23503'),
+  ],
+  accountIsSettled: [
+    (w) => engine.accountIsSettled(w.db, lease(w), 1, { listed: 0, forgotten: 0, reviewed: 0 }, actor),
+    gives(undefined),
+  ],
+  accountIsUnsettled: [(w) => engine.accountIsUnsettled(w.db, lease(w), 'made up'), anything],
+  takeSettleTurn: [(w) => engine.takeSettleTurn(w.db, lease(w), 0), gives(null)],
+  reviewForgotten: [
+    // Their lead's number, which is a lead of ours as well by now.
+    (w) =>
+      engine.reviewForgotten(w.db, lease(w), [{ call_id: 'CA-made-up', to: '+972528000003' }], {
+        since_ms: 0,
+        limits: w.fixture.limits,
+        actor,
+      }),
+    // The account that it names is none of ours.
     refused('23503'),
   ],
   unwantedIsOver: [
