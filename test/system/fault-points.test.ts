@@ -62,7 +62,8 @@ describe('a worker that is stopped for three TTLs', () => {
           what: 'three TTLs to pass',
         });
         sleeper.signal('SIGCONT');
-        // What it had in hand is done with when it ends in order.
+        // Not ended before it has gone on with what it had in hand: one that is told to end dials nothing.
+        await here.worksOn(sleeper);
         expect(await sleeper.stop(DEADLINE_MS)).toBe(0);
         await here.judge(expect, here.leads);
       }),

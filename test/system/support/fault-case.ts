@@ -204,6 +204,21 @@ export async function createCase(options: CaseOptions = {}) {
       await until(stopped, { deadline_ms: DEADLINE_MS, what: `a process stopped at ${point}: ${process.stderr()}` });
     },
 
+    /** A woken worker's loops go round again: it has shown three times that it lives. */
+    async worksOn(process: Running): Promise<void> {
+      const [, worker_id = ''] = await process.says(/worker (\S+) looks/);
+      const seen = new Set<string>();
+      const thrice = async () => {
+        const [row] = await rows<{ seen_at: string }>(
+          'SELECT seen_at::text FROM carillon.workers WHERE worker_id = $1',
+          [worker_id],
+        );
+        if (row) seen.add(row.seen_at);
+        return seen.size > 3;
+      };
+      await until(thrice, { deadline_ms: DEADLINE_MS, what: `signs of life of ${worker_id}` });
+    },
+
     /** By the carrier's books nobody was called twice and `called` leads were called; by the auditor all is in order. */
     async judge(expect: ExpectStatic, called: number): Promise<void> {
       const byNumber = Map.groupBy(sim.ledger(), ({ to }) => to);
