@@ -275,6 +275,14 @@ export const UGLY_BOOKS: readonly UglyFile[] = [
     error: ['import_damaged', /entity/],
   },
   {
+    name: 'XLSX: a row of 100,000 letters',
+    bytes: xlsx([
+      ['phone', 'a', 'b'],
+      ['0501000001', 'x'.repeat(50_000), 'x'.repeat(50_000)],
+    ]),
+    error: ['import_broken', /line 2: its values are longer than 65536 bytes/],
+  },
+  {
     name: 'XLSX: a row of 17,000 columns',
     bytes: xlsx([], sheet(`<row>${'<c t="str"><v>x</v></c>'.repeat(17_000)}</row>`)),
     error: ['import_broken', /more than 200 columns/],

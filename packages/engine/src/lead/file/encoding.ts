@@ -38,7 +38,7 @@ export function encodingOfStart(sample: Buffer): Encoding | null {
 export function recogniseEncoding(piece: Buffer, before?: number): Encoding | null {
   const { good, bad } = countUtf8(piece);
   // A few bad bytes in UTF-8 are damage, and get the error that names them.
-  if (bad === 0 || good > 8 * bad) return 'utf-8';
+  if (good > 8 * bad) return 'utf-8';
   let hebrew = 0;
   let latin = 0;
   let other = 0;
