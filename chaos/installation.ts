@@ -106,7 +106,9 @@ export async function createInstallation(
   async function fill(post: Post): Promise<void> {
     if (post.process) return;
     const args = post.kind === 'api' ? ['api', '--port', '0'] : ['worker'];
-    const fresh = processes.start(post.name, args, post.kind === 'api' ? env : { ...env, CARILLON_METRICS_PORT: '0' });
+    // As on a machine of its own, whose files outlive the process: what it remembers of the database is there.
+    const own = { ...env, CARILLON_DATA_DIR: path.join(dir, 'machines', post.name) };
+    const fresh = processes.start(post.name, args, post.kind === 'api' ? own : { ...own, CARILLON_METRICS_PORT: '0' });
     post.process = fresh;
     void fresh.ended.then((how) => {
       if (post.process !== fresh) return;

@@ -20,6 +20,8 @@ export interface Violations {
   answers: string[];
   /** Processes that ended by themselves. */
   processes: string[];
+  /** Restores of the database that somebody noticed: there is none. */
+  alarms: string[];
   audit: string[];
 }
 

@@ -62,6 +62,7 @@ export async function runTrial(options: TrialOptions): Promise<Report> {
     const settled = await comeToRest(here, workload, businesses, options);
     say(settled.unsettled.length > 0 ? settled.unsettled.join('; ') : `all at rest ${settled.took_ms} ms later`);
     const recoveries = await measureRecovery(here.postgres, recovery);
+    for (const one of recoveries) log(`run without a worker: ${JSON.stringify(one)}`);
     const audited = await auditAll(here);
     const report = await judge({ here, client, businesses, workload, injected, settled, recoveries, audited, options });
     good = report.ok;
@@ -153,6 +154,15 @@ async function auditAll(here: Installation): Promise<AuditReport> {
   });
 }
 
+const RESTORES = `
+  SELECT after->>'reason' AS reason FROM carillon.installation_events WHERE action = 'restore.noticed'`;
+
+/** A crash forgets nothing that was committed: whoever takes it for a restore stops every run for nothing. */
+async function findFalseAlarms(here: Installation): Promise<string[]> {
+  const noticed = await here.postgres.rows<{ reason: string }>(RESTORES);
+  return noticed.map(({ reason }) => `a restore was noticed, and there was none: ${reason}`);
+}
+
 interface Finished {
   here: Installation;
   client: Client;
@@ -188,6 +198,7 @@ async function judge(finished: Finished): Promise<Report> {
     unsettled: settled.unsettled,
     answers: [...workload.wrong],
     processes: [...here.unplanned],
+    alarms: await findFalseAlarms(here),
     audit: [
       ...audited.violations.map(({ invariant, what }) => `[${invariant}] ${what}`),
       ...audited.incomplete.map(({ invariant, what }) => `[${invariant}] not judged: ${what}`),
