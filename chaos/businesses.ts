@@ -88,6 +88,9 @@ const Imported = z.object({ accepted: z.number() });
 const RESERVE = 4;
 const SLOWEST_PER_SECOND = 8;
 const LINES_PER_START = 3;
+/** A run may use this part of its lane's lines, so that it lasts and others run beside it. */
+const RUN_LINES_LEAST = 10;
+const RUN_LINES_MOST = 3;
 /** Runs start until then, so that some still go on when the last fault is over. */
 const STARTS_WITHIN = 0.9;
 const RUNS_LEAST = 4;
@@ -127,7 +130,7 @@ export async function createBusinesses(
     for (const [n, size] of sizes.entries()) {
       const list_id = await createList(client, key, number, size);
       number += size;
-      const concurrency = random.whole(Math.ceil(lines / 4), lines);
+      const concurrency = random.whole(Math.ceil(lines / RUN_LINES_LEAST), Math.ceil(lines / RUN_LINES_MOST));
       campaigns.push({ list_id, leads: size, concurrency, starts_at_ms: n === 0 ? 0 : (starts[n] ?? 0) });
     }
     const { name, policy } = kind;
