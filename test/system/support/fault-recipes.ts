@@ -170,7 +170,10 @@ const stopAll: Act = async (here, run_id) => {
   await here.ask('POST', '/api/outbound/stop-queue', { run_id, live_calls: 'hang_up' });
 };
 const stopLive: Act = async (here, run_id, doomed) => {
-  await here.calls(1);
+  // While they talk: a call that is answered after the stop gets its hang-up with the answer, and nobody need ask for it.
+  const talking = async () =>
+    (await here.rows("SELECT FROM carillon.open_attempts WHERE run_id = $1 AND state = 'in_call'", [run_id])).length;
+  await until(async () => (await talking()) > 0, { deadline_ms: DEADLINE_MS, what: 'a call in its talk' });
   await stopAll(here, run_id, doomed);
 };
 const sigterm: Act = async (here, _run_id, doomed) => {
