@@ -79,7 +79,15 @@ export async function createInstallation(
   const processes = createProcesses({ logs, dataDir });
   const postgres = await startPostgres(dataDir);
   const ledger = path.join(dir, 'ledger.ndjson');
-  const sim = processes.start('carrier', ['carrier-sim', '--port', '0', '--ledger', ledger, '--seed', String(seed)]);
+  const sim = processes.start('carrier', [
+    'carrier-sim',
+    '--port',
+    '0',
+    '--ledger',
+    ledger,
+    '--seed',
+    String(Math.max(1, seed % 1_000_000)),
+  ]);
   const [, sim_url = ''] = await sim.says(/listens at (\S+)/);
   const carrier = createCarrier(sim_url);
   const host = '127.0.0.1';

@@ -10,7 +10,7 @@ const PATIENCE = 6;
 const FIXED_SEED = 5;
 
 /** One day the same as ever, the next day something new: a fixed seed finds what came back, a fresh one what nobody saw. */
-const seed = Math.floor(Date.now() / 86_400_000) % 2 === 0 ? FIXED_SEED : randomInt(1, 2 ** 31 - 1);
+const seed = Math.floor(Date.now() / 86_400_000) % 2 === 0 ? FIXED_SEED : randomInt(1, 1_000_000);
 
 it(`survives some 30 faults in 50 seconds with nothing doubled, lost or disobeyed (seed ${seed})`, async () => {
   const report = await runTrial({
