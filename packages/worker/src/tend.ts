@@ -16,8 +16,11 @@ import type { Account, WorkerContext } from './context.ts';
 
 /** Requests that may be under way to one account at once. */
 const ASKED_AT_ONCE = 8;
-/** How far the carrier's clock and the database's may differ before a call could be overlooked in the list. */
-const CLOCK_SKEW_MS = 60_000;
+/**
+ * How far the carrier's clock and the database's may differ before a call could be overlooked in the list, and be made a
+ * second time for it: a database's clock that was set by an hour, in either direction, and as much again.
+ */
+const CLOCK_SKEW_MS = 7_200_000;
 const SEEN_KEPT = 10_000;
 
 /** What a process remembers between two rounds of tending. */
