@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import type { Random } from './random.ts';
@@ -42,8 +43,22 @@ export async function startProxy(choose: () => readonly Upstream[]): Promise<Pro
   /** Also those whose way to the other side is still being sought. */
   const clients = new Set<Socket>();
   const state = { stalled: false, delay_ms: 0 };
-  let server = await listen(0);
+  let server = await listenSomewhere();
   const { port } = server.address() as AddressInfo;
+
+  /**
+   * Below the ports that connections go out from: while this one is refused, one of those might else take it, even to
+   * itself, and it could not be had again.
+   */
+  async function listenSomewhere(): Promise<Server> {
+    for (;;) {
+      try {
+        return await listen(randomInt(15_000, 32_000));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+      }
+    }
+  }
 
   async function listen(at: number): Promise<Server> {
     // Half of a connection may end before the other has said all.
