@@ -1,5 +1,5 @@
 import { CarillonError, type ErrorCode, ERRORS, errorSentence, inHebrew } from '@carillon/contract';
-import { sqlState } from '@carillon/engine';
+import { OutcomeUnknownError, sqlState } from '@carillon/engine';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ApiContext } from './context.ts';
 import { isDatabaseOutOfReach } from './database-reach.ts';
@@ -16,7 +16,7 @@ export function answerErrors(app: FastifyInstance, context: ApiContext): void {
   app.setErrorHandler((error, request, reply) => {
     const expected = readError(error, request);
     if (!expected) request.log.error({ error: describeError(error) }, 'a request failed');
-    else if (expected.code === 'database_unavailable')
+    else if (ERRORS[expected.code].http === 503)
       request.log.warn({ error: describeError(error) }, 'the database is out of reach');
     else if (expected.code.endsWith('_not_found') && expected.code !== 'route_not_found')
       logSecurity(request, context, 'id_not_visible', { code: expected.code });
@@ -33,6 +33,7 @@ export function answerBadAddress(_error: Error, request: FastifyRequest, reply: 
 
 function sendError(request: FastifyRequest, reply: FastifyReply, { code, details }: CarillonError): void {
   const language = languageOf(request);
+  if (ERRORS[code].http === 503) reply.header('retry-after', RETRY_AFTER_S);
   reply
     .code(ERRORS[code].http)
     .type('application/json; charset=utf-8')
@@ -45,10 +46,14 @@ function sendError(request: FastifyRequest, reply: FastifyReply, { code, details
     });
 }
 
+/** Whoever is told to come again has waited for the database already. */
+const RETRY_AFTER_S = 5;
+
 /** What a thrown thing is in the table of errors; null for a fault of ours. */
 function readError(error: unknown, request: FastifyRequest): CarillonError | null {
   if (error instanceof CarillonError) return error;
   if (error instanceof InvalidInput) return readInvalid(error, request);
+  if (error instanceof OutcomeUnknownError) return new CarillonError('outcome_unknown', {}, { cause: error });
   if (sqlState(error) === DISK_FULL) return new CarillonError('database_full', {}, { cause: error });
   if (!(error instanceof Error && 'statusCode' in error))
     return isDatabaseOutOfReach(error) ? new CarillonError('database_unavailable', {}, { cause: error }) : null;

@@ -8,6 +8,8 @@ export interface ApiLimits {
   webhook_body_bytes: number;
   /** Of one API key, in one process. */
   requests_per_minute: number;
+  /** A request waits this long for a database that is away before it is answered with 503. */
+  database_wait_ms: number;
   /** A carrier waits this long for its callback to be committed; then it is told to come again. */
   webhook_wait_ms: number;
   /** Callbacks waiting for the database at once; above that a carrier is told to come again at once. */
@@ -47,6 +49,7 @@ export const defaultApiLimits: ApiLimits = {
   import_body_bytes: 1_073_741_824,
   webhook_body_bytes: 65_536,
   requests_per_minute: 600,
+  database_wait_ms: 15_000,
   webhook_wait_ms: 5_000,
   webhook_waiting_requests: 5_000,
   credentials_cache_ms: 10_000,

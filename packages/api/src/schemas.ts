@@ -133,6 +133,7 @@ const EVERYWHERE: readonly ErrorCode[] = [
   'forbidden',
   'too_many_requests',
   'database_unavailable',
+  'outcome_unknown',
   'internal',
 ];
 

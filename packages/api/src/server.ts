@@ -23,6 +23,7 @@ import { type ApiLimits, defaultApiLimits } from './limits.ts';
 import { describeError, logAnswers } from './logging.ts';
 import { createMetrics, measureRequests } from './metrics.ts';
 import { describeRoutes, serveDocs } from './openapi.ts';
+import { waitForDatabase } from './patience.ts';
 import { auditEventRoutes } from './routes/audit-events.ts';
 import { businessRoutes } from './routes/businesses.ts';
 import { carrierAccountRoutes } from './routes/carrier-accounts.ts';
@@ -95,6 +96,7 @@ export async function buildApi(options: ApiOptions): Promise<ZodApp> {
   answerErrors(app, context);
   logAnswers(app);
   measureRequests(app, context.metrics.registry);
+  waitForDatabase(app, context);
   guardRoutes(app, context);
   await describeRoutes(app);
   listRoutes(app, context);

@@ -63,10 +63,21 @@ async function withBounds<T>(bounds: Json, language: Language, work: (ask: Ask, 
 }
 
 /** Does `work` while each new list makes the database fail in this way. */
-async function failing(sqlstate: string, work: () => Promise<Answer>): Promise<Answer> {
-  await fixture.rows(`CREATE FUNCTION carillon.fail() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '${sqlstate}'; END $$;
-    CREATE TRIGGER fail BEFORE INSERT ON carillon.lists FOR EACH ROW EXECUTE FUNCTION carillon.fail()`);
+const failing = (sqlstate: string, work: () => Promise<Answer>) =>
+  whenListed('TRIGGER fail BEFORE INSERT', '', `RAISE EXCEPTION 'no' USING ERRCODE = '${sqlstate}'`, work);
+
+/** Does `work` while the connection that inserts a list ends in the middle of its COMMIT. */
+const cutInCommit = (work: () => Promise<Answer>) =>
+  whenListed(
+    'CONSTRAINT TRIGGER fail AFTER INSERT',
+    'DEFERRABLE INITIALLY DEFERRED',
+    'PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL',
+    work,
+  );
+
+async function whenListed(trigger: string, when: string, body: string, work: () => Promise<Answer>): Promise<Answer> {
+  await fixture.rows(`CREATE FUNCTION carillon.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${body}; END $$;
+    CREATE ${trigger} ON carillon.lists ${when} FOR EACH ROW EXECUTE FUNCTION carillon.fail()`);
   return await work().finally(() => fixture.rows('DROP TRIGGER fail ON carillon.lists; DROP FUNCTION carillon.fail()'));
 }
 const addList: Proof = (ask) => ask(owner, 'POST', '/api/lists', { payload: { name: 'x' } });
@@ -210,12 +221,13 @@ const PROOFS: Record<ErrorCode, Proof> = {
   },
   database_unavailable: async (_, language) => {
     const db = openDatabase({ app_url: 'postgres://nobody:x@127.0.0.1:1/nothing', connect_timeout_ms: 1_000 });
-    const lost = await createFixture({ db });
+    const lost = await createFixture({ db, api_limits: { database_wait_ms: 0 } });
     const answer = await lost.ask('ck_1_1_x', 'GET', '/api/lists', speaking(language));
     await lost.close();
     await db.close();
     return answer;
   },
+  outcome_unknown: (ask, language) => cutInCommit(() => addList(ask, language)),
   internal: (ask, language) => failing('22000', () => addList(ask, language)),
 };
 

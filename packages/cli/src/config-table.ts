@@ -230,6 +230,11 @@ const LIMIT_ROWS: Record<keyof Limits, LimitRow> = {
     low: 1,
     high: 1_000,
   },
+  fruitless_attempts: {
+    about: 'A lead whose dials end this many times with their worker, or in an error of ours, is left to a person',
+    low: 1,
+    high: 1_000,
+  },
   lane_halt_first_ms: {
     about: 'First pause of a carrier account that refuses; doubles each time',
     low: 10,
@@ -241,6 +246,11 @@ const LIMIT_ROWS: Record<keyof Limits, LimitRow> = {
 /** The bounds of the API that differ from one installation to the other. */
 const API_LIMIT_ROWS = {
   requests_per_minute: { about: 'Requests of one API key in a minute, for each API process', low: 1, high: 1_000_000 },
+  database_wait_ms: {
+    about: 'How long a request waits for a database that is away before it is answered with 503',
+    low: 0,
+    high: 600_000,
+  },
   import_body_bytes: { about: 'The largest list that can be uploaded', low: 1_024, high: 1_099_511_627_776 },
   streams: { about: 'Event streams open at once in one API process', low: 1, high: 100_000 },
   streams_per_business: { about: 'The same, of one business', low: 1, high: 100_000 },

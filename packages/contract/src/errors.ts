@@ -204,6 +204,11 @@ export const ERRORS = {
     en: 'The database can not be reached at the moment; try again shortly',
     he: 'אין כרגע גישה לבסיס הנתונים; אפשר לנסות שוב בעוד רגע',
   },
+  outcome_unknown: {
+    http: 503,
+    en: 'The connection to the database broke while this was being saved, so nobody can say whether it was; look before you ask for it again',
+    he: 'החיבור לבסיס הנתונים נותק בזמן השמירה ולא ידוע אם נשמר; יש לבדוק לפני ששולחים שוב',
+  },
   internal: {
     http: 500,
     en: 'Something went wrong on our side; give the request id to support',

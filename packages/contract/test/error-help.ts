@@ -65,6 +65,8 @@ export const ERROR_HELP: Record<ErrorCode, string> = {
   import_broken: 'Mend the line that the sentence names. Nothing was imported.',
   import_in_progress: 'One import at a time fills a list. Wait for the end of the other, and send it again.',
   database_unavailable:
-    'The database is down, restarting or overloaded. Nothing is lost: what was answered is committed. Try again after a moment.',
+    'The database is down, restarting or overloaded, and a request has waited for it (15 s where nothing else is set). Nothing is lost: what was answered is committed. Try again after as long as the header `Retry-After` says.',
+  outcome_unknown:
+    'The database went away between the last word of a request and its answer. Look whether it was done, and ask again if it was not. With an `Idempotency-Key` the same request may simply be sent again; reading, starting with such a key, pausing, resuming and stopping never get this answer, as they are repeated here.',
   internal: 'A fault of ours. The log has the details under the request id; repeat with the same Idempotency-Key.',
 };

@@ -17,10 +17,12 @@ export {
   transactionRetries,
   violatedConstraint,
 } from './db/database.ts';
+export { isConnectionLost, OutcomeUnknownError, type Patience, withPatience } from './db/patience.ts';
 export { checkLogin, checkSchema, LoginError, type LoginErrorCode } from './db/check-login.ts';
 export * from './db/migrate.ts';
 export { createWaker, listenForWakes, lostWakes, type Waker } from './db/wake.ts';
 export type { AttemptKey, Evidence, EvidenceItem, OpenAttempt, Recorded } from './call/attempt.ts';
+export { OWN_ERROR } from './call/attempt.ts';
 export { type AuditFilter, listAuditEvents } from './audit/read.ts';
 export { recordSecurity, recordStrangers, type SecurityNote } from './audit/security.ts';
 export { readAnswer } from './call/answer.ts';
@@ -30,7 +32,7 @@ export { createGatherer, type Gatherer } from './call/gather.ts';
 export { reconcileNow } from './call/reconcile.ts';
 export { recordEvidence } from './call/record.ts';
 export { resolveJob } from './call/resolve.ts';
-export { boundCallIds, type Due, type Errand, expireDialing, findDue, takeTurn } from './call/tend.ts';
+export { boundCallIds, CLOCK_SET_BACK_US, type Due, type Errand, expireDialing, findDue, takeTurn } from './call/tend.ts';
 export { reportForgottenCall, takeUnwanted, type UnwantedCall, unwantedIsOver } from './call/unwanted.ts';
 export {
   accountIsSettled,

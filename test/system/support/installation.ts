@@ -107,6 +107,7 @@ export async function createInstallation(given?: Server) {
   return {
     env,
     simUrl,
+    apiUrl,
     api,
     sim,
     rows,

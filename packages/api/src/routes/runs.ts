@@ -58,7 +58,7 @@ function startRoute(app: ZodApp, context: ApiContext): void {
   app.route({
     method: 'POST',
     url: '/api/outbound_calls/start',
-    config: { access: MAY_MANAGE },
+    config: { access: MAY_MANAGE, repeatable: true },
     schema: {
       tags: ['Runs'],
       summary: 'Start a run over a list, named leads, or the unreached of an earlier run',
@@ -93,13 +93,14 @@ function startRoute(app: ZodApp, context: ApiContext): void {
       const { business_id } = principalOf(request);
       const { run, created } = await createRun(context.db, business_id, request.body, {
         actor: actorOf(request),
-        idempotency_key: request.headers['idempotency-key'],
+        // With a key of our own where the client gave none: should the answer of the database be lost, we ask again.
+        idempotency_key: request.headers['idempotency-key'] ?? `request ${request.id}`,
         limits: context.limits,
       }).catch((error: unknown) => {
         throw placeLead(error, request.body);
       });
-      if (created) context.waker.wake(business_id);
-      else reply.header('idempotency-replayed', 'true');
+      context.waker.wake(business_id);
+      if (!created && request.headers['idempotency-key']) reply.header('idempotency-replayed', 'true');
       return reply.code(201).send(run);
     },
   });
@@ -120,7 +121,7 @@ function controlRoutes(app: ZodApp, context: ApiContext): void {
   app.route({
     method: 'POST',
     url: '/api/outbound/runs/:run_id/pause',
-    config: { access: MAY_MANAGE },
+    config: { access: MAY_MANAGE, repeatable: true },
     schema: {
       tags: ['Runs'],
       summary: 'Pause a run',
@@ -142,7 +143,7 @@ function controlRoutes(app: ZodApp, context: ApiContext): void {
   app.route({
     method: 'POST',
     url: '/api/outbound/runs/:run_id/resume',
-    config: { access: MAY_MANAGE },
+    config: { access: MAY_MANAGE, repeatable: true },
     schema: {
       tags: ['Runs'],
       summary: 'Let a paused run go on, or start a draft',
@@ -159,7 +160,7 @@ function controlRoutes(app: ZodApp, context: ApiContext): void {
   app.route({
     method: 'POST',
     url: '/api/outbound/stop-queue',
-    config: { access: MAY_MANAGE },
+    config: { access: MAY_MANAGE, repeatable: true },
     schema: {
       tags: ['Runs'],
       summary: 'Stop a run for good',

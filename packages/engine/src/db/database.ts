@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { type BusinessId, type CommitName, faultPoint } from '@carillon/contract';
+import { patiently, type Sent } from './patience.ts';
 
 /** The connections lie under keys that only this file has: whoever holds a Database must come in by one of the doors. */
 const APP = Symbol('app');
@@ -137,7 +138,8 @@ export const guardErrors = { count: 0 };
  * `work` is run again, up to five times; it must therefore do nothing but database work.
  *
  * Throws what `work` throws, after a rollback, and the driver's error when the connection breaks. A break during COMMIT
- * leaves the outcome open: callers are written so that either way the rows tell.
+ * leaves the outcome open: callers are written so that either way the rows tell. Who has patience waits for a database
+ * that is away, and is told OutcomeUnknownError of such a break (see `withPatience`).
  *
  * `name`: a transaction on the way of a lead, so that tests can end the process on either side of its commit.
  */
@@ -151,7 +153,7 @@ export async function inBusiness<T>(
   const [name, work] = given.length === 1 ? [null, given[0]] : given;
   for (let tries = 1; ; tries++) {
     try {
-      const result = await once(db, business_id, name, work);
+      const result = await patiently(db[APP], (sent) => once(db, business_id, name, work, sent));
       if (name !== null) faultPoint(name, 'committed');
       return result;
     } catch (error) {
@@ -163,7 +165,13 @@ export async function inBusiness<T>(
 
 type Work<T> = (tx: Tx) => Promise<T>;
 
-async function once<T>(db: Database, business_id: BusinessId, name: CommitName | null, work: Work<T>): Promise<T> {
+async function once<T>(
+  db: Database,
+  business_id: BusinessId,
+  name: CommitName | null,
+  work: Work<T>,
+  commit: Sent,
+): Promise<T> {
   if (!Number.isSafeInteger(business_id) || business_id <= 0) throw new TypeError('inBusiness: not a business id');
   const client = await db[APP].connect();
   let broken: Error | undefined;
@@ -194,6 +202,7 @@ async function once<T>(db: Database, business_id: BusinessId, name: CommitName |
     await Promise.allSettled(sent);
     if (failure) throw failure;
     if (name !== null) faultPoint(name, 'before_commit');
+    commit.decisive = true;
     const end = await launch('COMMIT');
     // COMMIT of an aborted transaction answers ROLLBACK without an error.
     if (end.command !== 'COMMIT') throw failure ?? new Error('the transaction was rolled back');
@@ -223,7 +232,8 @@ function guard(sql: string, touched: number | null, expected: number): void {
 
 /** Reads across businesses, through the discovery login: a few columns, no writes. */
 export async function discover<Row extends object>(db: Database, sql: string, params: Params = []): Promise<Row[]> {
-  return (await db[DISCOVERY].query<Row & pg.QueryResultRow>(single(sql, params))).rows;
+  // It can write nothing, so that nothing it sends decides anything.
+  return await patiently(db[DISCOVERY], () => alone<Row>(db[DISCOVERY], single(sql, params), { decisive: false }));
 }
 
 /**
@@ -231,7 +241,21 @@ export async function discover<Row extends object>(db: Database, sql: string, pa
  * server is asked about itself. Row security answers it with an error where it names a tenant table.
  */
 export async function queryGlobal<Row extends object>(db: Database, sql: string, params: Params = []): Promise<Row[]> {
-  return (await db[APP].query<Row & pg.QueryResultRow>(single(sql, params))).rows;
+  return await patiently(db[APP], (sent) => alone<Row>(db[APP], single(sql, params), sent));
+}
+
+/** `sent`: a statement alone is its own commit. */
+async function alone<Row extends object>(pool: pg.Pool, statement: pg.QueryConfig, sent: Sent): Promise<Row[]> {
+  const client = await pool.connect();
+  sent.decisive = true;
+  try {
+    const { rows } = await client.query<Row & pg.QueryResultRow>(statement);
+    client.release();
+    return rows;
+  } catch (error) {
+    client.release(true);
+    throw error;
+  }
 }
 
 /** The extended protocol takes one statement: nobody can put a transaction with a business of its choice in here. */
