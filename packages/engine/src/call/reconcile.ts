@@ -49,14 +49,14 @@ export async function reconcileNow(
   });
 }
 
-/** A row that is locked is being settled at this moment. */
+/** A row that is locked is being settled at this moment. Nobody is waited for, so the order of the locks is no matter. */
 async function bringForward(tx: Tx, run_id: RunId | null): Promise<{ state: string }[]> {
   const now_us = await databaseNow(tx);
   return await tx.query<{ state: string }>(
     `WITH due AS MATERIALIZED (
        SELECT run_id, seq FROM carillon.open_attempts
        WHERE business_id = $1 AND ($2::bigint IS NULL OR run_id = $2) AND state <> 'dialing' AND asked_us < $3
-       ORDER BY run_id, seq FOR UPDATE SKIP LOCKED)
+       FOR UPDATE SKIP LOCKED)
      UPDATE carillon.open_attempts o SET asked_us = $4 FROM due
      WHERE o.business_id = $1 AND o.run_id = due.run_id AND o.seq = due.seq RETURNING o.state`,
     [tx.business_id, run_id, now_us - ASKED_LATELY_US, ASK_NOW_US],

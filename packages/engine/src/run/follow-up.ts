@@ -45,7 +45,7 @@ const PART_LEADS_MAX = 10_000;
  * million leads would take longer than reading them.
  */
 const FIX = `
-  WITH earlier AS MATERIALIZED (
+  WITH earlier AS (
     SELECT status IN ('cancelling', 'cancelled', 'failed') AS stopped, list_id, filled_seq, total_leads
     FROM carillon.outbound_call_runs WHERE business_id = $1 AND run_id = $3),
   wanted AS (
