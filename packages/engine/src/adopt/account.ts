@@ -1,7 +1,8 @@
-import type { BusinessId, RunId } from '@carillon/contract';
+import { type BusinessId, CarrierAccountId, type RunId } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
 import { trail } from '../audit/trail.ts';
-import { type Database, inBusiness, queryGlobal, type Tx } from '../db/database.ts';
+import { type Database, inBusiness, type Tx } from '../db/database.ts';
+import { reserveId } from '../db/reserve-id.ts';
 import { lockRun } from '../run/row.ts';
 import { AdoptError } from './errors.ts';
 
@@ -90,11 +91,7 @@ async function findStandIn(tx: Tx): Promise<AdoptAccount | null> {
 }
 
 async function makeStandIn(db: Database, business_id: BusinessId, actor: Actor): Promise<AdoptAccount> {
-  const [reserved] = await queryGlobal<{ id: string }>(
-    db,
-    "SELECT nextval(pg_get_serial_sequence('carillon.carrier_accounts', 'carrier_account_id')) AS id",
-  );
-  const carrier_account_id = Number(reserved?.id);
+  const carrier_account_id = await reserveId(db, 'carrier_accounts', 'carrier_account_id', CarrierAccountId);
   await inBusiness(db, business_id, async (tx) => {
     tx.send(
       `INSERT INTO carillon.carrier_accounts (business_id, carrier_account_id, name, driver, base_url, account_sid,

@@ -1,12 +1,12 @@
 import { BusinessId } from '@carillon/contract';
 import type { CountryCode } from 'libphonenumber-js/min';
-import { z } from 'zod';
 import type { Actor } from '../actor.ts';
 import { installationTrail } from '../audit/installation-trail.ts';
 import { trail } from '../audit/trail.ts';
 import { readBusiness } from '../business/business.ts';
 import { parseCountry } from '../business/country.ts';
-import { type Database, discover, inBusiness, queryGlobal, type Tx } from '../db/database.ts';
+import { type Database, discover, inBusiness, type Tx } from '../db/database.ts';
+import { reserveId } from '../db/reserve-id.ts';
 import { AdoptError } from './errors.ts';
 import { moveSequencePast } from './ids.ts';
 import { emptyTally, type Tally } from './tally.ts';
@@ -112,8 +112,6 @@ async function findAdoption(tx: Tx, source: string, old_business: string) {
   return adoption;
 }
 
-const Reserved = z.tuple([z.object({ id: BusinessId })]);
-
 /**
  * Begins an old business's adoption, or goes on with it. A business that is made for it is made in the transaction that
  * notes so: broken off in between, no second one is made.
@@ -125,7 +123,10 @@ export async function beginAdoption(
   options: BusinessOptions & { actor: Actor; kept_id: number },
 ): Promise<AdoptingBusiness> {
   const mapped = mappedBusiness(options, old_business);
-  const business_id = mapped ?? (await keptBusiness(db, old_business, options.kept_id)) ?? (await reserveBusiness(db));
+  const business_id =
+    mapped ??
+    (await keptBusiness(db, old_business, options.kept_id)) ??
+    (await reserveId(db, 'businesses', 'business_id', BusinessId));
   await inBusiness(db, business_id, async (tx) => {
     if (mapped === null) makeBusiness(tx, old_business, options);
     tx.send(
@@ -144,14 +145,6 @@ async function keptBusiness(db: Database, old_business: string, kept_id: number)
   await moveSequencePast(db, 'businesses', wanted.data);
   const there = await discover(db, 'SELECT business_id FROM carillon.businesses WHERE business_id = $1', [wanted.data]);
   return there.length === 0 ? wanted.data : null;
-}
-
-async function reserveBusiness(db: Database): Promise<BusinessId> {
-  const rows = await queryGlobal(
-    db,
-    "SELECT nextval(pg_get_serial_sequence('carillon.businesses', 'business_id')) AS id",
-  );
-  return Reserved.parse(rows)[0].id;
 }
 
 /** Without a key: who may come in is for a person to say. */

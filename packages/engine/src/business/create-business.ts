@@ -1,11 +1,11 @@
 import { BusinessId, CarillonError, type KeyId, type Language } from '@carillon/contract';
-import { z } from 'zod';
 import type { Actor } from '../actor.ts';
 import { installationTrail } from '../audit/installation-trail.ts';
 import { trail } from '../audit/trail.ts';
 import { parseCountry } from './country.ts';
 import type { Database } from '../db/database.ts';
-import { inBusiness, queryGlobal } from '../db/database.ts';
+import { inBusiness } from '../db/database.ts';
+import { reserveId } from '../db/reserve-id.ts';
 import { insertKey } from './keys.ts';
 import { isStorable } from './storable.ts';
 import { isTimeZone } from './time-zone.ts';
@@ -32,7 +32,7 @@ export async function createBusiness(
 ): Promise<{ business_id: BusinessId; key_id: KeyId; key: string }> {
   const business = checked(input);
   // The id comes first: the wall stands on it, and the row can't be written before the wall stands.
-  const business_id = await reserveId(db);
+  const business_id = await reserveId(db, 'businesses', 'business_id', BusinessId);
   return await inBusiness(db, business_id, async (tx) => {
     tx.send(
       `INSERT INTO carillon.businesses (business_id, name, country, language, time_zone) VALUES ($1, $2, $3, $4, $5)`,
@@ -57,14 +57,4 @@ function checked(input: NewBusiness) {
       problem: `"${time_zone}" is no time zone; give one such as Asia/Jerusalem`,
     });
   return { name, country: parseCountry(input.country ?? 'IL'), language: input.language ?? 'he', time_zone };
-}
-
-const Reserved = z.tuple([z.object({ id: BusinessId })]);
-
-async function reserveId(db: Database): Promise<BusinessId> {
-  const rows = await queryGlobal(
-    db,
-    "SELECT nextval(pg_get_serial_sequence('carillon.businesses', 'business_id')) AS id",
-  );
-  return Reserved.parse(rows)[0].id;
 }

@@ -8,10 +8,10 @@ import {
   type RunId,
   type StoppedRun,
 } from '@carillon/contract';
-import { z } from 'zod';
 import { type Actor, localActor } from '../actor.ts';
 import { createCarrierAccount } from '../business/carrier-accounts.ts';
-import { type Database, discover, inBusiness, queryGlobal, type Tx } from '../db/database.ts';
+import { type Database, discover, inBusiness, type Tx } from '../db/database.ts';
+import { reserveId } from '../db/reserve-id.ts';
 import type { Limits } from '../limits.ts';
 import { createRun } from '../run/create.ts';
 import { leaseRun } from '../run/lease.ts';
@@ -37,7 +37,7 @@ export const READINESS_ACTOR: Actor = localActor('readiness');
 
 /** Makes a canary. `secret_key` seals its account like every other one, so that workers open it with theirs. */
 export async function createCanary(db: Database, secret_key: Buffer): Promise<Canary> {
-  const business_id = await reserveId(db);
+  const business_id = await reserveId(db, 'businesses', 'business_id', BusinessId);
   const people = await inBusiness(db, business_id, (tx) => insertPeople(tx));
   try {
     const { carrier_account_id } = await createCarrierAccount(
@@ -61,16 +61,6 @@ export async function createCanary(db: Database, secret_key: Buffer): Promise<Ca
     await removeCanary(db, business_id);
     throw error;
   }
-}
-
-const Reserved = z.tuple([z.object({ id: BusinessId })]);
-
-async function reserveId(db: Database): Promise<BusinessId> {
-  const rows = await queryGlobal(
-    db,
-    "SELECT nextval(pg_get_serial_sequence('carillon.businesses', 'business_id')) AS id",
-  );
-  return Reserved.parse(rows)[0].id;
 }
 
 async function insertPeople(tx: Tx): Promise<{ list_id: ListId; lead_ids: LeadId[] }> {
