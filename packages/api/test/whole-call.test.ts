@@ -73,6 +73,7 @@ it('a call that the carrier takes ends its run by nothing but the callbacks', as
         ...callbackUrls(api.url, 'twilio', attempt, attempt.carrier_account_id),
         ring_timeout_ms: 5_000,
         call_max_ms: 60_000,
+        expires_at_ms: attempt.deadline_wall_ms,
       },
       OPEN_GATE,
     );

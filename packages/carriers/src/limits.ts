@@ -7,6 +7,15 @@ export const REQUEST_TIMEOUT_MS = 15_000;
 export const EFFECT_DELAY_MS = 120_000;
 export const LISTING_DELAY_MS = 60_000;
 
+/**
+ * From the expiry of a signed create to the last moment at which it can take effect: one second because an expiry is
+ * given in whole ones, and one for a request that was found in time just before. Skew between the clocks is the
+ * engine's margin.
+ */
+export const EXPIRED_EFFECT_DELAY_MS = 2_000;
+/** How long a signed request that only asks or hangs up is good for: no call comes of it, however late it arrives. */
+export const ASK_EXPIRES_AFTER_MS = 300_000;
+
 /** The answer to a create, a fetch or a hang-up: one call of about 1.5 KB. */
 export const CALL_RESPONSE_BYTES = 65_536;
 /** One page of a listing. */

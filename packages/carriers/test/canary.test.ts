@@ -13,6 +13,7 @@ const request: PlaceRequest = {
   answer_url: 'http://127.0.0.1:1/answer',
   ring_timeout_ms: 1_000,
   call_max_ms: 1_000,
+  expires_at_ms: 4_102_444_800_000,
 };
 const open = { pace: async () => {}, mayStart: () => true };
 

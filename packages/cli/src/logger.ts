@@ -9,9 +9,11 @@ const SECRET_FIELDS = [
   'key',
   'password',
   'phone',
+  'private_key_pem',
   'secret',
   'secret_key',
   'signature',
+  'signing_key_secret',
   'token',
   'to',
   'from',
@@ -57,6 +59,7 @@ export function redactText(text: string): string {
     .replace(/\bck_(\d+)_(\d+)_[A-Za-z0-9_-]+/g, 'ck_$1_$2_[redacted]')
     .replace(/(\/carriers\/(?:[^/\s"]+\/){6})[A-Za-z0-9_-]{22}/g, '$1[redacted]')
     .replace(/\b([a-z]+:\/\/[^\s:/@"]+):[^\s@/"]+@/g, '$1:[redacted]@')
+    .replace(/-----BEGIN [A-Z ]*PRIVATE KEY-----[^"]*/g, '[private key]')
     .replace(/\b(Bearer|Basic) [A-Za-z0-9+/=._-]{8,}/g, '$1 [redacted]');
 }
 

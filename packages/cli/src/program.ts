@@ -173,6 +173,9 @@ function addTenants(program: Command, run: Runner): void {
           .default(1),
       )
       .addOption(new Option('--name <text>', 'what it is called here').default(undefined, 'its sid'))
+      .addOption(
+        new Option('--client-validation <file>', 'JSON with the key that signs its requests, so that they expire'),
+      )
       .addOption(dataDir())
       .addOption(asJson()),
     ['database', 'secret'],

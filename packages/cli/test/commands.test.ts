@@ -146,6 +146,12 @@ describe('account', () => {
 
   it.each([
     [['--token-env', 'NOWHERE'], 2, 'The variable NOWHERE is not set'],
+    [
+      ['--token-env', 'SIM_TOKEN', '--client-validation', '/nowhere.json'],
+      2,
+      '/nowhere.json can not be read as JSON (ENOENT)',
+    ],
+    [['--token-env', 'SIM_TOKEN', '--client-validation', import.meta.filename], 2, 'it is not JSON'],
     [['--token-env', 'SIM_TOKEN', '--driver', 'pigeon'], 1, 'No carrier driver is called "pigeon"; known: twilio'],
     [['--token-env', 'SIM_TOKEN', '--driver', 'canary'], 1, 'No carrier driver is called "canary"; known: twilio'],
     [['--token-env', 'SIM_TOKEN', '--base-url', 'ftp://x'], 2, 'base_url'],

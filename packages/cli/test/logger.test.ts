@@ -21,6 +21,7 @@ it.each([
   ['authorization', 'Bearer hidden-1'],
   ['key', KEY],
   ['phone', '+972501234567'],
+  ['private_key_pem', 'hidden-1'],
   ['to', '+972501234567'],
   ['secret', 'hidden-1'],
 ])('never writes a field named %s, at the top, or two levels down', (field, value) => {
@@ -40,6 +41,7 @@ it('takes numbers, keys, tokens and passwords out of texts and errors, wherever 
         err: new Error(`calling +972501234567 at http://h/carriers/twilio/1/2/3/4/5/${TOKEN}/status failed`),
         url: `postgres://app:hidden@db/x?to=%2B972501234567`,
         note: `Bearer ${KEY}`,
+        quoted: '-----BEGIN PRIVATE KEY-----\nhidden\nkkkk\n-----END PRIVATE KEY-----',
       },
       `key ${KEY}`,
     ),

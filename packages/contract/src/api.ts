@@ -225,6 +225,27 @@ export type ErasedLead = z.infer<typeof ErasedLead>;
 export const LeadHistory = Job.extend({ run_name: z.string(), attempts_made: z.array(Attempt) });
 export type LeadHistory = z.infer<typeof LeadHistory>;
 
+const sid = z.string().trim().min(1).max(100);
+
+/**
+ * Public Key Client Validation: requests are signed with a private key of which the carrier has the public half, and
+ * expire. A create that is held up on its way then makes no call, however late it arrives.
+ */
+export const ClientValidation = z.strictObject({
+  /** Of the public key, as the carrier names it (CR…). */
+  credential_sid: sid,
+  /** Of the API key that signs (SK…). */
+  signing_key_sid: sid,
+  /** Where the carrier takes the API key with its secret in the place of the account's token. */
+  signing_key_secret: z.string().min(1).max(500).optional(),
+  /** RSA, unencrypted, at least 2048 bits. */
+  private_key_pem: z
+    .string()
+    .max(10_000)
+    .regex(/^\s*-----BEGIN (RSA )?PRIVATE KEY-----/, 'an unencrypted private key in PEM form'),
+});
+export type ClientValidation = z.infer<typeof ClientValidation>;
+
 export const CreateCarrierAccount = z.strictObject({
   name: z.string().trim().min(1).max(200),
   driver: z.string().trim().min(1).max(40).default('twilio'),
@@ -237,9 +258,10 @@ export const CreateCarrierAccount = z.strictObject({
     .max(100),
   concurrency_limit: z.number().int().min(1).max(10_000),
   calls_per_second: z.number().positive().max(1_000),
+  client_validation: ClientValidation.optional(),
 });
 export type CreateCarrierAccount = z.infer<typeof CreateCarrierAccount>;
-export const CarrierAccount = CreateCarrierAccount.omit({ auth_token: true }).extend({
+export const CarrierAccount = CreateCarrierAccount.omit({ auth_token: true, client_validation: true }).extend({
   carrier_account_id: z.number(),
   /** Why the lane starts no calls now; null when it does. */
   halted_reason: z.string().nullable(),

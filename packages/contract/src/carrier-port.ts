@@ -1,3 +1,4 @@
+import type { ClientValidation } from './api.ts';
 import type { CallOutcome } from './states.ts';
 
 /**
@@ -11,6 +12,8 @@ export interface CarrierCredentials {
   base_url: string;
   account_sid: string;
   auth_token: string;
+  /** Where the carrier takes requests that are signed and expire. */
+  client_validation?: ClientValidation | undefined;
 }
 
 export interface PlaceRequest {
@@ -24,6 +27,8 @@ export interface PlaceRequest {
   answer_url: string;
   ring_timeout_ms: number;
   call_max_ms: number;
+  /** Milliseconds since 1970: a driver that declares `expiring_create` has the carrier refuse it from then on. */
+  expires_at_ms: number;
 }
 
 /**
@@ -106,7 +111,10 @@ export interface AnswerScript {
 }
 
 export interface CarrierCapabilities {
-  /** Longest time from the last byte of a create to its effect; null: not known, so absence is never believed. */
+  /**
+   * Longest time from the last byte of a create to its effect, and with an expiring create from its expiry, however long
+   * the request was under way; null: not known, so absence is never believed.
+   */
   effect_delay_ms: number | null;
   /** How long a created call may be missing from the list. */
   listing_delay_ms: number;

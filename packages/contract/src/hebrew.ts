@@ -44,6 +44,9 @@ export const PROBLEMS_HE: Record<string, string> = {
   'reason: no phone number may stand in it; name a ticket': 'reason: אסור שיהיה בו מספר טלפון; אפשר לציין מספר פנייה',
   'the label of a key has at most 200 characters': 'לתווית של מפתח יש לכל היותר 200 תווים',
   'the name of a business has 1 to 200 characters': 'לשם של עסק יש 1 עד 200 תווים',
+  'an unencrypted private key in PEM form': 'מפתח פרטי לא מוצפן בתבנית PEM',
+  'client_validation.private_key_pem is no unencrypted RSA key of at least 2048 bits':
+    'client_validation.private_key_pem אינו מפתח RSA לא מוצפן של 2048 סיביות לפחות',
   'the name of a list has 1 to 200 characters': 'לשם של רשימה יש 1 עד 200 תווים',
   'a quote (") is opened there and not closed properly': 'נפתחות שם מירכאות (") שאינן נסגרות כראוי',
   'a text has a NUL or half a character in it': 'באחד הטקסטים יש NUL או חצי תו',

@@ -1,8 +1,9 @@
-import { randomBytes } from 'node:crypto';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { BusinessId, CarrierAccountId, CreateCarrierAccount } from '@carillon/contract';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../../../test/support/wait.ts';
+import { packSecrets, unpackSecrets } from '../src/business/account-secrets.ts';
 import {
   createCarrierAccount,
   listCarrierAccounts,
@@ -45,6 +46,9 @@ beforeAll(async () => {
 });
 afterAll(async () => await fixture.close());
 
+const rsaKey = (modulusLength: number) =>
+  generateKeyPairSync('rsa', { modulusLength }).privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+
 let created = 0;
 /** Each under an account of its own at the carrier, if not told which. */
 const create = (account_sid = `AC-own-${++created}`) =>
@@ -72,6 +76,37 @@ describe('a carrier account', () => {
         auth_token: input.auth_token,
       },
     );
+  });
+
+  it('keeps the key that its requests are signed with as it keeps its token, and refuses one that can not sign', async () => {
+    const client_validation = { credential_sid: 'CR1', signing_key_sid: 'SK1', private_key_pem: rsaKey(2_048) };
+    const account = await createCarrierAccount(
+      fixture.db,
+      ours,
+      { ...input, account_sid: 'AC-signs', client_validation },
+      secret,
+      actor,
+    );
+    expect(JSON.stringify([account, await find(account.carrier_account_id)])).not.toMatch(/PRIVATE KEY|SK1/);
+    const id = CarrierAccountId.parse(account.carrier_account_id);
+    expect(await readCredentials(fixture.db, ours, id, secret)).toMatchObject({
+      auth_token: input.auth_token,
+      client_validation,
+    });
+    for (const private_key_pem of [rsaKey(1_024), '-----BEGIN PRIVATE KEY-----\nno key\n-----END PRIVATE KEY-----'])
+      await expect(
+        createCarrierAccount(
+          fixture.db,
+          ours,
+          { ...input, account_sid: 'AC-no', client_validation: { ...client_validation, private_key_pem } },
+          secret,
+          actor,
+        ),
+      ).rejects.toMatchObject({ code: 'invalid_request', details: { problem: expect.stringContaining('2048 bits') } });
+  });
+
+  it.each(['{"auth_token":"another"}', '{', 'token {}'])('keeps a token that reads %s as it is', (auth_token) => {
+    expect(unpackSecrets(packSecrets({ auth_token }))).toEqual({ auth_token });
   });
 
   it('does not open with a secret that was moved over from another', async () => {

@@ -1,6 +1,7 @@
 import { CarillonError, faultPoint, type HangUpResult } from '@carillon/contract';
 import {
   boundCallIds,
+  CLOCK_SET_BACK_US,
   type Due,
   type Errand,
   type Evidence,
@@ -130,30 +131,50 @@ async function learn(
     const result = await askToHangUp(account, attempt.call_id);
     if (result.kind === 'error') context.log.warn({ cause: result.cause }, 'a call was not hung up; trying again');
   }
-  return await ask(account, attempt, attempt.call_id, now_us, context);
+  return await ask(context, seen, account, attempt, attempt.call_id, now_us);
 }
 
-/** Asks for a call whose id is known. */
+/**
+ * Asks for a call whose id is known. One that the carrier can't tell of goes to review once it can't be live any more, by
+ * the database's clock and by this process's own, since it first asked in vain.
+ */
 async function ask(
-  { credentials, driver }: Account,
+  { limits, clock }: WorkerContext,
+  seen: FirstSeen,
+  account: Account,
   attempt: OpenAttempt,
   call_id: string,
   now_us: number,
-  { limits }: WorkerContext,
 ): Promise<Evidence | null> {
+  const { credentials, driver } = account;
   faultPoint('fetch_call', 'before_request');
   const result = await driver.fetchCall(credentials, call_id);
   faultPoint('fetch_call', 'answered');
-  if (result.kind === 'call') return { kind: 'call', call: result.call };
-  const over_us = (attempt.placed_us ?? attempt.intent_us) + notLiveAfterMs(attempt, limits) * 1_000;
-  if (now_us < over_us) return null;
+  const in_vain = `${attempt.token} in vain`;
+  if (result.kind === 'call') {
+    seen.delete(in_vain);
+    return { kind: 'call', call: result.call };
+  }
+  const first_ms = seen.get(in_vain) ?? clock.monotonicMs();
+  seen.set(in_vain, first_ms);
+  const live_ms = notLiveAfterMs(account, attempt, limits);
+  const placed_us = attempt.placed_us ?? attempt.intent_us;
+  const set_back = placed_us > now_us + CLOCK_SET_BACK_US;
+  if ((!set_back && now_us < placed_us + live_ms * 1_000) || clock.monotonicMs() - first_ms < live_ms) return null;
+  seen.delete(in_vain);
   // Accepted, over by its own time limit, and the carrier can't or won't say how: a person decides.
   return { kind: 'review', cause: result.kind === 'error' ? result.cause : 'the carrier no longer knows the call' };
 }
 
 /** From the dial deadline on: after this a call that nobody has seen can't be live. */
-function notLiveAfterMs(attempt: OpenAttempt, limits: WorkerContext['limits']): number {
-  return limits.carrier_effect_delay_ms + limits.ring_timeout_ms + attempt.call_max_ms + limits.reconcile_margin_ms;
+function notLiveAfterMs(account: Account, attempt: OpenAttempt, limits: WorkerContext['limits']): number {
+  const { ring_timeout_ms, reconcile_margin_ms } = limits;
+  return effectDelayMs(account, limits) + ring_timeout_ms + attempt.call_max_ms + reconcile_margin_ms;
+}
+
+/** As its driver declares it; where it knows none, what is assumed. */
+function effectDelayMs({ credentials, driver }: Account, limits: WorkerContext['limits']): number {
+  return driver.capabilities(credentials).effect_delay_ms ?? limits.carrier_effect_delay_ms;
 }
 
 /**
@@ -165,22 +186,23 @@ function notLiveAfterMs(attempt: OpenAttempt, limits: WorkerContext['limits']): 
 async function reconcile(
   context: WorkerContext,
   seen: FirstSeen,
-  { credentials, driver }: Account,
+  account: Account,
   attempt: OpenAttempt,
   now_us: number,
 ): Promise<Evidence | null> {
+  const { credentials, driver } = account;
   const { limits, clock } = context;
   const first_ms = seen.get(attempt.token) ?? clock.monotonicMs();
   seen.set(attempt.token, first_ms);
   const waited_ms = clock.monotonicMs() - first_ms;
   const capabilities = driver.capabilities(credentials);
-  const grace_ms =
-    (capabilities.effect_delay_ms ?? limits.carrier_effect_delay_ms) +
-    capabilities.listing_delay_ms +
-    limits.reconcile_margin_ms;
+  const grace_ms = effectDelayMs(account, limits) + capabilities.listing_delay_ms + limits.reconcile_margin_ms;
   // Seen unknown, it may still be dialled until its deadline by the clock of whoever claimed it.
   const own_ms = grace_ms + limits.dial_deadline_ms;
-  const past_deadline_ms = (now_us - attempt.deadline_us) / 1_000;
+  // Where the database's clock was set back since the claim, its deadline says nothing; but this process's own waiting,
+  // which began after the claim, is enough by itself.
+  const set_back = attempt.intent_us > now_us + CLOCK_SET_BACK_US;
+  const past_deadline_ms = set_back ? waited_ms - limits.dial_deadline_ms : (now_us - attempt.deadline_us) / 1_000;
   // A call that is bound to another attempt is left out anyway, so the window may be wide.
   const skew_ms = Math.max(limits.reconcile_margin_ms, CLOCK_SKEW_MS);
 
@@ -203,7 +225,7 @@ async function reconcile(
     if (other) context.log.error({ run_id: attempt.run_id, seq: attempt.seq }, 'two calls fit one unknown attempt');
   } else context.log.warn({ cause: listed.cause }, 'the carrier did not list its calls');
 
-  const over_ms = Math.max(grace_ms, notLiveAfterMs(attempt, limits));
+  const over_ms = Math.max(grace_ms, notLiveAfterMs(account, attempt, limits));
   if (past_deadline_ms <= over_ms || waited_ms <= own_ms) return null;
   return settled(seen, attempt, { kind: 'review', cause: attempt.cause ?? 'the carrier’s answer was lost' });
 }

@@ -33,7 +33,8 @@ export function carrierAccountRoutes(app: ZodApp, context: ApiContext): void {
     schema: {
       tags: ['Carrier accounts'],
       summary: 'Add a carrier account',
-      description: '`driver` is `twilio` for all that speak its API. The secret is kept sealed and never shown again.',
+      description:
+        '`driver` is `twilio` for all that speak its API. Secrets are kept sealed and never shown again. With `client_validation` requests are signed and expire: a create that arrives late makes no call, and a lost one is called again sooner.',
       body: CreateCarrierAccount,
       response: { 201: CarrierAccount, ...failures('unknown_driver', 'from_number_taken', 'invalid_request') },
     },

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { CANARY_DRIVER, type CarrierCall, type CarrierDriver } from '@carillon/contract';
-import { wallMs } from './clock.ts';
+import { wallMs } from '../clock.ts';
 
 /** A canary's call rings and talks for this long; nobody hears it. */
 const RING_MS = 200;

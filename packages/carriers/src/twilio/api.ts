@@ -1,5 +1,8 @@
 import type { CarrierCredentials } from '@carillon/contract';
 import { z } from 'zod';
+import { wallMs } from '../clock.ts';
+import { ASK_EXPIRES_AFTER_MS } from '../limits.ts';
+import { type SignedRequest, validationToken } from './client-validation.ts';
 import type { Exchange, Outgoing } from './exchange.ts';
 
 /** Addresses, requests and answers of the REST API 2010-04-01, as Twilio and its compatibles speak it. */
@@ -23,15 +26,34 @@ export function callResource(call_id: string): string {
 }
 
 export function getRequest(credentials: CarrierCredentials, url: URL): Outgoing {
-  return { method: 'GET', url, authorization: basic(credentials), body: null };
+  return withValidation(credentials, { method: 'GET', url, authorization: basic(credentials), body: null });
 }
 
-export function postRequest(credentials: CarrierCredentials, url: URL, form: URLSearchParams): Outgoing {
-  return { method: 'POST', url, authorization: basic(credentials), body: form.toString() };
+/** `expires_at_ms`: for what must not be done late, where the account signs its requests. */
+export function postRequest(
+  credentials: CarrierCredentials,
+  url: URL,
+  form: URLSearchParams,
+  expires_at_ms?: number,
+): Outgoing {
+  const request = { method: 'POST', url, authorization: basic(credentials), body: form.toString() } as const;
+  return withValidation(credentials, request, expires_at_ms);
 }
 
-function basic({ account_sid, auth_token }: CarrierCredentials): string {
-  return `Basic ${Buffer.from(`${account_sid}:${auth_token}`, 'utf8').toString('base64')}`;
+function withValidation(
+  credentials: CarrierCredentials,
+  request: SignedRequest,
+  expires_at_ms = wallMs() + ASK_EXPIRES_AFTER_MS,
+): Outgoing {
+  if (!credentials.client_validation) return request;
+  return { ...request, validation: () => validationToken(request, credentials, expires_at_ms) };
+}
+
+function basic({ account_sid, auth_token, client_validation }: CarrierCredentials): string {
+  const { signing_key_sid, signing_key_secret } = client_validation ?? {};
+  const [user, password] =
+    signing_key_secret === undefined ? [account_sid, auth_token] : [signing_key_sid, signing_key_secret];
+  return `Basic ${Buffer.from(`${user}:${password}`, 'utf8').toString('base64')}`;
 }
 
 const whole = z.union([
@@ -74,9 +96,10 @@ export function causeOf(result: Exchange): string {
 }
 
 /** A carrier's sentence without what must not be kept: the account's secret, addresses, numbers, ids; and bounded. */
-export function scrub(message: string, { auth_token }: CarrierCredentials, chars_max: number): string {
+export function scrub(message: string, credentials: CarrierCredentials, chars_max: number): string {
   return message
-    .replaceAll(auth_token || '\0', '[secret]')
+    .replaceAll(credentials.auth_token || '\0', '[secret]')
+    .replaceAll(credentials.client_validation?.signing_key_secret || '\0', '[secret]')
     .replace(/\b[a-z][a-z0-9+.-]*:\/\/\S+/gi, '[address]')
     .replace(/\b[A-Z]{2}[0-9a-f]{32}\b/g, '[id]')
     .replace(/\+?\d[\d\s().-]{4,}\d/g, '[number]')

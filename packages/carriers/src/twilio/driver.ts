@@ -1,4 +1,5 @@
 import type { CarrierDriver } from '@carillon/contract';
+import { EXPIRED_EFFECT_DELAY_MS } from '../limits.ts';
 import { readStatusForm } from './call.ts';
 import { type AskLimits, fetchCall, find, hangUp, list } from './calls.ts';
 import { place, type PlaceLimits } from './place.ts';
@@ -11,11 +12,10 @@ export type TwilioOptions = PlaceLimits & AskLimits & { effect_delay_ms: number 
 export function createTwilioDriver(options: TwilioOptions): CarrierDriver {
   return {
     name: 'twilio',
-    capabilities: () => ({
-      effect_delay_ms: options.effect_delay_ms,
+    capabilities: ({ client_validation }) => ({
+      effect_delay_ms: client_validation ? EXPIRED_EFFECT_DELAY_MS : options.effect_delay_ms,
       listing_delay_ms: options.listing_delay_ms,
-      // Only accounts with signed requests (Public Key Client Validation) could; credentials have no such key.
-      expiring_create: false,
+      expiring_create: client_validation !== undefined,
       hang_up_while_queued: true,
       created_at_resolution_ms: 1000,
     }),

@@ -14,6 +14,8 @@ export interface Outgoing {
   authorization: string;
   /** Form-encoded; null for none. */
   body: string | null;
+  /** Signs the request, before a connection is opened; what it gives is sent along. */
+  validation?: (() => Promise<string>) | undefined;
 }
 
 export interface ExchangeLimits {
@@ -34,11 +36,13 @@ type Answer = { status: number; text: string } | { cause: string };
 const OPEN_GATE: DialGate = { pace: async () => undefined, mayStart: () => true };
 
 export async function exchange(outgoing: Outgoing, limits: ExchangeLimits, gate = OPEN_GATE): Promise<Exchange> {
+  const token = outgoing.validation && (await outgoing.validation().catch(() => null));
+  if (token === null) return { kind: 'failed', cause: 'signing_failed', body_sent: false };
   const connection = await connect(outgoing.url, limits.connect_timeout_ms);
   if ('cause' in connection) return { kind: 'failed', cause: connection.cause, body_sent: false };
   let answered = false;
   try {
-    const result = await converse(connection.stream, outgoing, limits, gate);
+    const result = await converse(connection.stream, { ...outgoing, token }, limits, gate);
     answered = result.kind === 'answered';
     return result;
   } finally {
@@ -50,7 +54,10 @@ export async function exchange(outgoing: Outgoing, limits: ExchangeLimits, gate 
   }
 }
 
-async function converse(socket: Socket, outgoing: Outgoing, limits: ExchangeLimits, gate: DialGate): Promise<Exchange> {
+/** With the token that it is sent with, if it is signed. */
+type Ready = Outgoing & { token: string | undefined };
+
+async function converse(socket: Socket, outgoing: Ready, limits: ExchangeLimits, gate: DialGate): Promise<Exchange> {
   const body = outgoing.body === null ? undefined : Buffer.from(outgoing.body, 'latin1');
   const sent = openRequest(socket, outgoing, body?.length ?? 0);
   const answer = awaitAnswer(sent, limits.response_bytes);
@@ -74,7 +81,7 @@ function finish(answer: Answer, body_sent: boolean): Exchange {
 }
 
 /** The request on a connection that stands already; nothing is written before `flushHeaders`. */
-function openRequest(socket: Socket, { method, url, authorization }: Outgoing, body_bytes: number): ClientRequest {
+function openRequest(socket: Socket, { method, url, authorization, token }: Ready, body_bytes: number): ClientRequest {
   return httpRequest({
     method,
     path: url.pathname + url.search,
@@ -85,6 +92,7 @@ function openRequest(socket: Socket, { method, url, authorization }: Outgoing, b
       Authorization: authorization,
       Accept: 'application/json',
       Connection: 'close',
+      ...(token !== undefined && { 'Twilio-Client-Validation': token }),
       ...(method === 'POST' && {
         'Content-Type': 'application/x-www-form-urlencoded',
         'Content-Length': String(body_bytes),

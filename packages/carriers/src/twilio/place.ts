@@ -15,7 +15,7 @@ export interface PlaceLimits {
 export async function place(request: PlaceRequest, gate: DialGate, limits: PlaceLimits): Promise<PlaceResult> {
   const url = resourceUrl(request.credentials, 'Calls.json');
   if (url === null) return { kind: 'not_dialed', cause: 'base_url_invalid' };
-  const outgoing = postRequest(request.credentials, url, createForm(request, url));
+  const outgoing = postRequest(request.credentials, url, createForm(request, url), request.expires_at_ms);
   const result = await exchange(
     outgoing,
     {

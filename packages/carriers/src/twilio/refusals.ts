@@ -26,6 +26,8 @@ export const REFUSALS: ReadonlyMap<number, Refusal> = new Map(
     // Too much at once. The request was not processed.
     10004: { class: 'again', meaning: 'The account’s limit of concurrent calls is reached' },
     20429: { class: 'again', meaning: 'The account sends too many requests' },
+    // A signed request that came after its time: no call exists.
+    20156: { class: 'again', meaning: 'The signed request has expired on its way' },
     // The account.
     10001: { class: 'lane', meaning: 'The account is not active' },
     10002: { class: 'lane', meaning: 'A trial account does not have this feature' },
@@ -35,6 +37,13 @@ export const REFUSALS: ReadonlyMap<number, Refusal> = new Map(
     20006: { class: 'lane', meaning: 'The credentials do not give access to this account' },
     20008: { class: 'lane', meaning: 'Test credentials cannot place this call' },
     20010: { class: 'lane', meaning: 'Calls are disabled for the account' },
+    20153: { class: 'lane', meaning: 'The key that signs does not belong to this account' },
+    20154: { class: 'lane', meaning: 'The signature of the request lacks something' },
+    20155: { class: 'lane', meaning: 'The signature of the request is not valid yet: the clocks differ' },
+    20159: { class: 'lane', meaning: 'The request is signed with another key than the carrier knows' },
+    70154: { class: 'lane', meaning: 'The carrier does not know the public key' },
+    70155: { class: 'lane', meaning: 'The signature names a header that the request has not' },
+    70156: { class: 'lane', meaning: 'The signature is not this request’s' },
     20403: { class: 'lane', meaning: 'The account is suspended or closed' },
     20404: { class: 'lane', meaning: 'The carrier does not know this account or address' },
     70051: { class: 'lane', meaning: 'The account or key is not authorized to place calls' },

@@ -126,6 +126,8 @@ export function placeRequest(base_url: string): PlaceRequest {
     answer_url: 'https://calls.example.com/webhooks/answer/7/1/2/1/tokentokentokentokento',
     ring_timeout_ms: 30_999,
     call_max_ms: 600_000,
+    // Some time in 2100.
+    expires_at_ms: 4_102_444_800_000,
   };
 }
 

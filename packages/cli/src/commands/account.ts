@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import {
   type BusinessId,
   type CarrierAccount,
@@ -15,6 +16,7 @@ import { table } from '../output.ts';
 interface NewAccount {
   business: BusinessId;
   name?: string;
+  clientValidation?: string;
   driver: string;
   baseUrl: string;
   sid: string;
@@ -45,6 +47,7 @@ export async function accountCreateCommand(context: CommandContext, options: New
     from_numbers: options.from,
     concurrency_limit: options.lines,
     calls_per_second: options.rate,
+    client_validation: options.clientValidation && (await readKeyFile(options.clientValidation)),
   });
   if (!input.success) {
     const problems = input.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
@@ -55,6 +58,16 @@ export async function accountCreateCommand(context: CommandContext, options: New
   );
   output.say(`Created carrier account ${account.carrier_account_id} (${account.name}).`);
   output.result(account);
+}
+
+/** What is in the file is checked with the rest of the account; nothing of it is told. */
+async function readKeyFile(file: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8'));
+  } catch (error) {
+    const reason = error instanceof SyntaxError ? 'it is not JSON' : (error as NodeJS.ErrnoException).code;
+    throw wrongUse('invalid_account', `${file} can not be read as JSON (${reason}): expected client_validation in it`);
+  }
 }
 
 const PAGE_ITEMS = 100;

@@ -1,18 +1,19 @@
 import type { BusinessId, CarrierAccount, CarrierCredentials, CreateCarrierAccount } from '@carillon/contract';
 import { CarillonError, CarrierAccountId } from '@carillon/contract';
-import { z } from 'zod';
 import type { Actor } from '../actor.ts';
 import { trail } from '../audit/trail.ts';
 import type { Database, Tx } from '../db/database.ts';
-import { inBusiness, queryGlobal } from '../db/database.ts';
+import { inBusiness } from '../db/database.ts';
+import { reserveId } from '../db/reserve-id.ts';
 import { keysetPage, type Page } from '../run/read.ts';
+import { packSecrets, unpackSecrets } from './account-secrets.ts';
 import { readBusiness } from './business.ts';
 import { openSecret, sealSecret } from './secrets.ts';
 
 /**
  * Creates a carrier account and its lane, both or neither. The secret is kept sealed under `secret_key` (32 bytes) and
  * never shown again. Whether the driver is known is for the caller to check: the engine knows no drivers. Throws
- * `invalid_request` for a business that does not exist, and `from_number_taken`.
+ * `invalid_request` for a business that does not exist or a key that can't sign, and `from_number_taken`.
  */
 export async function createCarrierAccount(
   db: Database,
@@ -21,9 +22,10 @@ export async function createCarrierAccount(
   secret_key: Buffer,
   actor: Actor,
 ): Promise<CarrierAccount> {
+  const secrets = packSecrets(input);
   // The id comes first: the sealed secret is bound to it.
-  const carrier_account_id = await reserveId(db);
-  const sealed = sealSecret(secret_key, business_id, carrier_account_id, input.auth_token);
+  const carrier_account_id = await reserveId(db, 'carrier_accounts', 'carrier_account_id', CarrierAccountId);
+  const sealed = sealSecret(secret_key, business_id, carrier_account_id, secrets);
   const base_url = input.base_url.replace(/\/+$/, '');
   return await inBusiness(db, business_id, async (tx) => {
     await readBusiness(tx);
@@ -54,7 +56,13 @@ export async function createCarrierAccount(
     trail(tx, actor, {
       action: 'carrier_account.created',
       subject: { type: 'carrier_account', id: carrier_account_id },
-      after: { driver, concurrency_limit, calls_per_second, from_numbers: input.from_numbers.length },
+      after: {
+        driver,
+        concurrency_limit,
+        calls_per_second,
+        from_numbers: input.from_numbers.length,
+        client_validation: input.client_validation !== undefined,
+      },
     });
     const [account] = await readAccounts(tx, carrier_account_id, 0, 1);
     if (!account) throw new Error('a carrier account was inserted and is not there');
@@ -137,7 +145,7 @@ export async function readCredentials(
   secret_key: Buffer,
 ): Promise<CarrierCredentials> {
   const [row] = await inBusiness(db, business_id, (tx) =>
-    tx.query<Omit<CarrierCredentials, 'auth_token'> & { auth_token_sealed: Buffer }>(
+    tx.query<Pick<CarrierCredentials, 'driver' | 'base_url' | 'account_sid'> & { auth_token_sealed: Buffer }>(
       `SELECT driver, base_url, account_sid, auth_token_sealed FROM carillon.carrier_accounts
        WHERE business_id = $1 AND carrier_account_id = $2`,
       [business_id, carrier_account_id],
@@ -145,8 +153,8 @@ export async function readCredentials(
   );
   if (!row) throw new CarillonError('carrier_account_not_found');
   const { auth_token_sealed, ...account } = row;
-  const auth_token = openSecret(secret_key, business_id, CarrierAccountId.parse(carrier_account_id), auth_token_sealed);
-  return { ...account, auth_token };
+  const text = openSecret(secret_key, business_id, CarrierAccountId.parse(carrier_account_id), auth_token_sealed);
+  return { ...account, ...unpackSecrets(text) };
 }
 
 /** A person says that a halted lane may call again. Throws `carrier_account_not_found`. */
@@ -204,14 +212,4 @@ async function readAccounts(tx: Tx, only: CarrierAccountId | null, after: number
       halted_until: halted_until_us === null ? null : new Date(halted_until_us / 1_000).toISOString(),
     }),
   );
-}
-
-const Reserved = z.tuple([z.object({ id: CarrierAccountId })]);
-
-async function reserveId(db: Database): Promise<CarrierAccountId> {
-  const rows = await queryGlobal(
-    db,
-    "SELECT nextval(pg_get_serial_sequence('carillon.carrier_accounts', 'carrier_account_id')) AS id",
-  );
-  return Reserved.parse(rows)[0].id;
 }

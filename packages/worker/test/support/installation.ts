@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type BehaviourInput, type CarrierSim, startCarrierSim } from '@carillon/carrier-sim';
 import { createCarrierDrivers } from '@carillon/carriers';
-import { ListId, type Run, RunId, type StartRun } from '@carillon/contract';
+import { type CreateCarrierAccount, ListId, type Run, RunId, type StartRun } from '@carillon/contract';
 import {
   type Clock,
   createBusiness,
@@ -90,7 +90,12 @@ export async function createInstallation(options: { limits?: Partial<Limits>; be
       workers.push(worker);
       return worker;
     },
-    async business(wanted: { leads: number; lines?: number; calls_per_second?: number }) {
+    async business(
+      wanted: Pick<Partial<CreateCarrierAccount>, 'base_url' | 'client_validation' | 'calls_per_second'> & {
+        leads: number;
+        lines?: number;
+      },
+    ) {
       const { business_id } = await createBusiness(db, { name: 'A business' }, actor);
       const account = await createCarrierAccount(
         db,
@@ -98,12 +103,13 @@ export async function createInstallation(options: { limits?: Partial<Limits>; be
         {
           name: 'main',
           driver: 'twilio',
-          base_url: sim.url,
+          base_url: wanted.base_url ?? sim.url,
           account_sid: `AC${business_id}`.padEnd(34, '0'),
           auth_token: 'token',
           from_numbers: ['+97231110000'],
           concurrency_limit: wanted.lines ?? 50,
           calls_per_second: wanted.calls_per_second ?? 200,
+          client_validation: wanted.client_validation,
         },
         secret,
         actor,
