@@ -20,9 +20,10 @@ describe('the list of fault points', () => {
 describe('CARILLON_FAULT', () => {
   it('takes every point of the list, with what is to happen at which passing', () => {
     for (const point of FAULT_POINT_NAMES)
-      expect(faultOf(`${point}:kill:2`)).toEqual({ point, action: 'kill', hit: 2, delay_ms: 0 });
+      expect(faultOf(`${point}:kill:2`)).toEqual({ point, action: 'kill', hit: 2, delay_ms: 0, whom: null });
     expect(faultOf('claim.committed:stop')).toMatchObject({ action: 'stop', hit: 1 });
     expect(faultOf('dial.before_body:delay:3:500')).toMatchObject({ action: 'delay', hit: 3, delay_ms: 500 });
+    expect(faultOf('dial.before_connect:kill@+97231234567')).toMatchObject({ action: 'kill', whom: '+97231234567' });
   });
 
   it.each([
@@ -33,6 +34,7 @@ describe('CARILLON_FAULT', () => {
     'claim.committed:kill:0',
     'claim.committed:kill:1:500',
     'claim.committed:delay:1',
+    'dial.before_connect:kill@somebody',
   ])('refuses %s, and names the list', (text) => {
     const problems = (): readonly string[] => {
       try {
@@ -54,7 +56,7 @@ describe('CARILLON_FAULT', () => {
   });
 
   it('happens at the passing that was asked for, and at no other, nor at another point', () => {
-    installFault({ point: 'claim.committed', action: 'fail', hit: 2, delay_ms: 0 });
+    installFault({ point: 'claim.committed', action: 'fail', hit: 2, delay_ms: 0, whom: null });
     faultPoint('claim', 'committed');
     faultPoint('claim', 'before_commit');
     faultPoint('settle', 'committed');
@@ -62,8 +64,15 @@ describe('CARILLON_FAULT', () => {
     expect(() => faultPoint('claim', 'committed')).not.toThrow();
   });
 
+  it('happens for one number alone, each time that it is dialled', () => {
+    installFault({ point: 'dial.before_connect', action: 'fail', hit: 1, delay_ms: 0, whom: '+97231234567' });
+    faultPoint('dial', 'before_connect', '+97231234568');
+    for (const _ of [1, 2])
+      expect(() => faultPoint('dial', 'before_connect', '+97231234567')).toThrow('dial.before_connect');
+  });
+
   it('delays the whole process', () => {
-    installFault({ point: 'dial.before_body', action: 'delay', hit: 1, delay_ms: 60 });
+    installFault({ point: 'dial.before_body', action: 'delay', hit: 1, delay_ms: 60, whom: null });
     const before_ms = performance.now();
     faultPoint('dial', 'before_body');
     expect(performance.now() - before_ms).toBeGreaterThanOrEqual(55);

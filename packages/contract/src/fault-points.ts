@@ -135,8 +135,8 @@ export const FAULT_POINT_NAMES: readonly string[] = Object.entries(FAULT_POINTS)
   Object.keys(moments).map((moment) => `${place}.${moment}`),
 );
 
-/** Hears of each point that this process passes. What it throws fails the work there. */
-export type FaultHandler = (place: string, moment: string) => void;
+/** Hears of each point that this process passes, and for whom if that is told. What it throws fails the work there. */
+export type FaultHandler = (place: string, moment: string, whom?: string) => void;
 
 let handler: FaultHandler | null = null;
 
@@ -149,6 +149,7 @@ export function setFaultHandler(wanted: FaultHandler | null): void {
 export function faultPoint<Place extends FaultPlace>(
   place: Place,
   moment: keyof (typeof FAULT_POINTS)[Place] & string,
+  whom?: string,
 ): void {
-  if (handler !== null) handler(place, moment);
+  if (handler !== null) handler(place, moment, whom);
 }

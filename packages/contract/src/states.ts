@@ -77,7 +77,8 @@ export const JOB_STATES = {
   skipped: { ...FINAL, entered_by: 'claim, when a gate forbids the call or the lead is erased; erasure of its lead' },
   needs_review: {
     final: true,
-    entered_by: 'reconcile that can neither find the call nor prove its absence',
+    entered_by:
+      'reconcile that can neither find the call nor prove its absence; dials that ended with whoever dialled, too often',
     left_by: 'late evidence, a person’s resolve',
     reaper: 'a person: nobody else may decide whether the call took place',
   },

@@ -44,6 +44,8 @@ export interface Limits {
   worker_runs: number;
   /** A run whose leases start calls and finish none, this many times in a row, is failed. */
   fruitless_leases: number;
+  /** A lead of which this many attempts ended with their worker, or in an error of ours, is left to a person. */
+  fruitless_attempts: number;
   /** First and longest pause of a lane after refusals of the account; doubles in between. */
   lane_halt_first_ms: number;
   lane_halt_longest_ms: number;
@@ -71,6 +73,7 @@ export const defaultLimits: Limits = {
   poll_work_ms: 500,
   worker_runs: 200,
   fruitless_leases: 5,
+  fruitless_attempts: 4,
   lane_halt_first_ms: 1_000,
   lane_halt_longest_ms: 60_000,
 };

@@ -1,5 +1,5 @@
 import { callbackUrls, faultPoint, type PlaceResult } from '@carillon/contract';
-import type { ClaimedAttempt, Evidence } from '@carillon/engine';
+import { type ClaimedAttempt, type Evidence, OWN_ERROR } from '@carillon/engine';
 import type { WorkerContext } from './context.ts';
 import type { Pacer } from './pacer.ts';
 import type { Signal } from './waiting.ts';
@@ -9,13 +9,12 @@ import type { Signal } from './waiting.ts';
  * here is found by the reapers, from the committed intent.
  */
 export async function dial(context: WorkerContext, pacer: Pacer, stop: Signal, attempt: ClaimedAttempt): Promise<void> {
-  const said = { go: false };
+  const said = { account: false, go: false };
   const evidence = await ask(context, pacer, stop, attempt, said).catch((error: unknown): Evidence => {
     // Until the gate said "go" the carrier was asked nothing; after it, nobody knows.
     context.log.error({ err: error, run_id: attempt.run_id, seq: attempt.seq }, 'a dial failed');
-    return said.go
-      ? { kind: 'unknown', cause: 'an error of ours' }
-      : { kind: 'not_dialed', cause: 'an error of ours', unreachable: true };
+    if (said.go) return { kind: 'unknown', cause: OWN_ERROR };
+    return { kind: 'not_dialed', cause: said.account ? OWN_ERROR : 'the account can not be used', unreachable: true };
   });
   try {
     const recorded = await context.gatherer.record({ key: attempt, evidence, actor: context.actor });
@@ -33,12 +32,14 @@ async function ask(
   pacer: Pacer,
   stop: Signal,
   attempt: ClaimedAttempt,
-  said: { go: boolean },
+  said: { account: boolean; go: boolean },
 ): Promise<Evidence> {
   const { clock, limits } = context;
   const { credentials, driver } = await context.account(attempt.business_id, attempt.carrier_account_id);
+  // What fails from here on may be for this lead alone.
+  said.account = true;
   let refusedByUs: string | null = null;
-  faultPoint('dial', 'before_connect');
+  faultPoint('dial', 'before_connect', attempt.to);
   const result = await driver.place(
     {
       credentials,
@@ -47,10 +48,13 @@ async function ask(
       ...callbackUrls(context.public_url, credentials.driver, attempt, attempt.carrier_account_id),
       ring_timeout_ms: limits.ring_timeout_ms,
       call_max_ms: limits.call_max_ms,
+      // By the database's clock, on which the reconciler counts from the deadline; or by this process's, if that is ahead
+      // of it: it takes two clocks that are ahead for a create to live on.
+      expires_at_ms: Math.min(attempt.deadline_us / 1_000, attempt.deadline_wall_ms),
     },
     {
       async pace() {
-        faultPoint('dial', 'headers_out');
+        faultPoint('dial', 'headers_out', attempt.to);
         const lane = `${attempt.business_id}/${attempt.carrier_account_id}`;
         const start_ms = pacer.place(lane, attempt.start_monotonic_ms);
         for (
@@ -71,7 +75,7 @@ async function ask(
       },
     },
   );
-  if (said.go) faultPoint('dial', 'answered');
+  if (said.go) faultPoint('dial', 'answered', attempt.to);
   return toEvidence(result, refusedByUs);
 }
 

@@ -45,6 +45,8 @@ export interface CaseOptions {
   lines?: number;
   behaviour?: BehaviourInput['default'];
   limits?: Partial<Limits>;
+  /** Where the carrier is reached, if not at its own address. */
+  wayTo?(url: string): Promise<string>;
 }
 
 /**
@@ -117,7 +119,7 @@ export async function createCase(options: CaseOptions = {}) {
   const { carrier_account_id } = await ask<{ carrier_account_id: number }>('POST', '/api/carrier_accounts', {
     name: 'main',
     driver: 'twilio',
-    base_url: sim.url,
+    base_url: (await options.wayTo?.(sim.url)) ?? sim.url,
     account_sid: 'AC1',
     auth_token: 'token',
     from_numbers: ['+97231110000'],
@@ -147,9 +149,14 @@ export async function createCase(options: CaseOptions = {}) {
     superuserUrl: database.superuserUrl,
 
     /** A worker; with a fault, one that meets it. Its callbacks go to `public_url`. */
-    worker: (fault?: string, public_url = api.url): Running =>
+    worker: (fault?: string, public_url = api.url, more: Environment = {}): Running =>
       track(
-        startCarillon(['worker'], { ...env, CARILLON_PUBLIC_URL: public_url, ...(fault && { CARILLON_FAULT: fault }) }),
+        startCarillon(['worker'], {
+          ...env,
+          CARILLON_PUBLIC_URL: public_url,
+          ...(fault && { CARILLON_FAULT: fault }),
+          ...more,
+        }),
       ),
 
     /** An API process that meets a fault, and its address. */

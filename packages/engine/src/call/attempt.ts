@@ -90,6 +90,11 @@ export type Verdict =
   | { kind: 'closed'; attempt: OpenAttempt; closing: Closing }
   | { kind: 'second_call'; call_id: string };
 
+/** The cause of an attempt whose dialler never said what became of it: it died, or could not say it. */
+export const NOBODY_SAID = 'no answer was recorded before the dial deadline';
+/** The cause of an attempt that failed in our own code. */
+export const OWN_ERROR = 'an error of ours';
+
 const PROGRESS: Record<AttemptState, number> = { dialing: 0, unknown: 0, placed: 1, ringing: 2, in_call: 3 };
 
 /**
@@ -105,8 +110,14 @@ export function applyEvidence(attempt: OpenAttempt, evidence: Evidence, now_us: 
     case 'call':
       return applyCall(attempt, evidence.call, now_us);
     case 'unknown':
-      return attempt.state === 'dialing'
-        ? { kind: 'changed', attempt: { ...attempt, state: 'unknown', unknown_us: now_us, cause: evidence.cause } }
+      if (attempt.state === 'dialing')
+        return {
+          kind: 'changed',
+          attempt: { ...attempt, state: 'unknown', unknown_us: now_us, cause: evidence.cause },
+        };
+      // The reaper was quicker than a dialler that lives: what it says is the better cause.
+      return attempt.state === 'unknown' && attempt.cause === NOBODY_SAID
+        ? { kind: 'changed', attempt: { ...attempt, cause: evidence.cause } }
         : { kind: 'nothing' };
     case 'rejected':
       return close(attempt, {

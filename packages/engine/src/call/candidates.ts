@@ -2,6 +2,7 @@ import type { JobStatus, Seq } from '@carillon/contract';
 import type { Tx } from '../db/database.ts';
 import type { Lease } from '../run/lease.ts';
 import type { RunRow } from '../run/row.ts';
+import { TRIED_LAST } from './close.ts';
 
 /** A job that a claim may take, with the number to call. */
 export interface Candidate {
@@ -20,17 +21,21 @@ export interface Candidate {
 const LEAD = `CROSS JOIN LATERAL (
   SELECT phone FROM carillon.leads WHERE business_id = $1 AND lead_id = j.lead_id OFFSET 0) l`;
 
-/** Waiting jobs whose time has come, the longest due first. That `due_us` is above 0 is what their index asks for. */
-export async function dueJobs(tx: Tx, lease: Lease, now_us: number, limit: number): Promise<Candidate[]> {
+/**
+ * Waiting jobs whose time has come, the longest due first. That `due_us` is above 0 is what their index asks for. Those
+ * that are tried last come when there are no others (`last`), and then alone.
+ */
+export async function dueJobs(tx: Tx, lease: Lease, now_us: number, limit: number, last = false): Promise<Candidate[]> {
   return await tx.query<Candidate>(
     `SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone
      FROM (SELECT seq, due_us FROM carillon.job_schedule
-           WHERE business_id = $1 AND run_id = $2 AND due_us > 0 AND due_us <= $3 ORDER BY due_us, seq LIMIT $4) s
+           WHERE business_id = $1 AND run_id = $2 AND due_us > 0 AND due_us <= $3 AND (reason = $5) = $6
+           ORDER BY due_us, seq LIMIT $4) s
      CROSS JOIN LATERAL (
        SELECT * FROM carillon.outbound_call_jobs WHERE business_id = $1 AND run_id = $2 AND seq = s.seq OFFSET 0) j
      ${LEAD}
      ORDER BY s.due_us, s.seq`,
-    [lease.business_id, lease.run_id, now_us, limit],
+    [lease.business_id, lease.run_id, now_us, limit, TRIED_LAST, last],
   );
 }
 
@@ -46,11 +51,15 @@ export async function freshJobs(tx: Tx, run: RunRow, limit: number): Promise<Can
   return await tx.query<Candidate>(FRESH_JOBS, [run.business_id, run.run_id, run.claim_cursor, limit]);
 }
 
-/** When the next waiting job is due, in microseconds of the database's clock; null where none waits. */
+/**
+ * When the next waiting job is due, in microseconds of the database's clock; null where none waits, or only such as are
+ * tried last: for them somebody looks now and then.
+ */
 export async function nextDue(tx: Tx, lease: Lease): Promise<number | null> {
   const [row] = await tx.query<{ due_us: number }>(
-    'SELECT due_us FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 AND due_us > 0 ORDER BY due_us LIMIT 1',
-    [lease.business_id, lease.run_id],
+    `SELECT due_us FROM carillon.job_schedule
+     WHERE business_id = $1 AND run_id = $2 AND due_us > 0 AND reason <> $3 ORDER BY due_us LIMIT 1`,
+    [lease.business_id, lease.run_id, TRIED_LAST],
   );
   return row?.due_us ?? null;
 }

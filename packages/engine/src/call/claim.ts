@@ -19,8 +19,10 @@ import {
   nextDue,
 } from './candidates.ts';
 import { pace } from './pace.ts';
-import { ERASED, skipJobs } from './skip.ts';
+import { bringForwardSetBack } from './set-back.ts';
+
 import { changeJobs } from './stretches.ts';
+import { ERASED, withdrawJobs } from './withdraw.ts';
 
 /** One committed intent to call, as the worker needs it to dial. */
 export interface ClaimedAttempt {
@@ -36,6 +38,8 @@ export interface ClaimedAttempt {
   start_monotonic_ms: number;
   deadline_monotonic_ms: number;
   deadline_wall_ms: number;
+  /** The same deadline in microseconds of the database's clock, from which absence is counted. */
+  deadline_us: number;
 }
 
 /**
@@ -114,24 +118,20 @@ export async function claim(
     });
     if (may.starts_us.length === 0) return nothing('rate', lane.tat_us - limits.claim_ahead_ms * 1_000);
 
-    const [open, due, fresh] = await Promise.all([
-      countOpen(tx, lease),
-      dueJobs(tx, lease, now_us, may.starts_us.length),
-      freshJobs(tx, run, may.starts_us.length),
-    ]);
+    const { open, candidates, alone, all } = await readCandidates(tx, lease, run, lane, now_us, may.starts_us.length);
     const free = freeLines(lane, run, open);
     if (free <= 0) return nothing('lines', null);
 
-    const candidates = [...due, ...fresh];
     const busy = open.business > open.run ? await busyNumbers(tx, lease, candidates) : new Set<string>();
     const callable = (job: Candidate) => hasNumber(job) && !busy.has(job.phone);
     const taken = choose(candidates, callable, Math.min(free, may.starts_us.length));
     const [clashing, clear] = partition(taken.filter(hasNumber), (job) => busy.has(job.phone));
     const attempts = clear.map((job, i) => intend(job, may.starts_us[i] ?? now_us));
-    writeClaim(tx, { run, lease, worker_id, now_us, limits, attempts, clashing, taken });
+    writeClaim(tx, { run, lease, worker_id, now_us, limits, attempts, clashing, taken, alone });
     paceLane(tx, lease, lane, attempts.at(-1)?.start_us);
 
-    const exhausted = taken.length === candidates.length && Math.max(due.length, fresh.length) < may.starts_us.length;
+    const exhausted = all && taken.length === candidates.length;
+    if (exhausted && run.waiting > 0) await bringForwardSetBack(tx, run, now_us);
     const next_due_us = exhausted ? await nextDue(tx, lease) : now_us;
     return {
       state: exhausted ? 'idle' : 'more',
@@ -141,6 +141,7 @@ export async function claim(
         start_monotonic_ms: toMonotonic(attempt.start_us),
         deadline_monotonic_ms: asked.monotonic_ms + limits.dial_deadline_ms,
         deadline_wall_ms: asked.wall_ms + limits.dial_deadline_ms,
+        deadline_us: now_us + limits.dial_deadline_ms * 1_000,
       })),
       again_monotonic_ms: next_due_us === null ? null : toMonotonic(next_due_us),
     };
@@ -162,7 +163,10 @@ export async function claim(
   });
 }
 
-type Intent = Omit<ClaimedAttempt, 'start_monotonic_ms' | 'deadline_monotonic_ms' | 'deadline_wall_ms'> & {
+type Intent = Omit<
+  ClaimedAttempt,
+  'start_monotonic_ms' | 'deadline_monotonic_ms' | 'deadline_wall_ms' | 'deadline_us'
+> & {
   job: Candidate;
   start_us: number;
 };
@@ -200,6 +204,30 @@ interface Open {
   lane: number;
   run: number;
   dialing: number;
+  dialing_run: number;
+}
+
+/**
+ * Whom this claim may take, in order: who is due, then the fresh. Where there is nobody else, and nobody of the run is
+ * being dialled, one of those that are tried last. `all`: there are no more of them at this moment.
+ */
+async function readCandidates(tx: Tx, lease: Lease, run: RunRow, lane: LaneRow, now_us: number, wanted: number) {
+  const [open, due, fresh] = await Promise.all([
+    countOpen(tx, lease),
+    dueJobs(tx, lease, now_us, wanted),
+    freshJobs(tx, run, wanted),
+  ]);
+  const candidates = [...due, ...fresh];
+  // A lane is probed with whoever was tried least: one lead that is refused each time must not be the probe for ever.
+  if (lane.refusals_in_a_row > 0) candidates.sort((a, b) => a.attempts - b.attempts);
+  const others = candidates.length > 0 || open.dialing_run > 0 || run.filled_seq < run.total_leads;
+  const last = others ? [] : await dueJobs(tx, lease, now_us, 1, true);
+  return {
+    open,
+    candidates: others ? candidates : last,
+    alone: last.length > 0,
+    all: Math.max(due.length, fresh.length) < wanted,
+  };
 }
 
 function isUnfilled(run: RunRow, limits: Limits): boolean {
@@ -218,7 +246,8 @@ async function countOpen(tx: Tx, lease: Lease): Promise<Open> {
   const [open] = await tx.query<Open>(
     `SELECT count(*) AS business, count(*) FILTER (WHERE carrier_account_id = $2) AS lane,
             count(*) FILTER (WHERE run_id = $3) AS run,
-            count(*) FILTER (WHERE carrier_account_id = $2 AND state = 'dialing') AS dialing
+            count(*) FILTER (WHERE carrier_account_id = $2 AND state = 'dialing') AS dialing,
+            count(*) FILTER (WHERE run_id = $3 AND state = 'dialing') AS dialing_run
      FROM carillon.open_attempts
      WHERE business_id = $1`,
     [lease.business_id, lease.carrier_account_id, lease.run_id],
@@ -245,6 +274,8 @@ interface Taken {
   attempts: Intent[];
   clashing: Candidate[];
   taken: Candidate[];
+  /** It takes one that is tried last. */
+  alone: boolean;
 }
 
 function writeClaim(tx: Tx, claim: Taken): void {
@@ -280,9 +311,10 @@ function writeClaim(tx: Tx, claim: Taken): void {
   const to_waiting = left_queue(clashing, 'queued') - from_waiting;
   tx.send(
     `UPDATE carillon.outbound_call_runs SET claim_cursor = $3, queued = queued - $4, waiting = waiting + $5,
-       in_progress = in_progress + $6, lease_claimed = lease_claimed OR $6 > 0, lock_ts = now(), updated_at = now()
+       in_progress = in_progress + $6, lease_claimed = lease_claimed OR $7, lock_ts = now(), updated_at = now()
      WHERE business_id = $1 AND run_id = $2`,
-    [...key, cursor, from_queue, to_waiting, attempts.length],
+    // What becomes of one that is tried alone speaks for it, not for its run: see `gave_up`.
+    [...key, cursor, from_queue, to_waiting, attempts.length, attempts.length > 0 && !claim.alone],
     1,
   );
   const counted = {
@@ -292,7 +324,7 @@ function writeClaim(tx: Tx, claim: Taken): void {
     in_progress: run.in_progress + attempts.length,
   };
   const erased = taken.filter((job) => isUnclaimed(job) && job.phone === null);
-  skipJobs(tx, counted, erased, ERASED, { limits, actor: localActor(`worker:${claim.worker_id}`) });
+  withdrawJobs(tx, counted, erased, ERASED, { limits, actor: localActor(`worker:${claim.worker_id}`) });
 }
 
 function insertIntents(tx: Tx, claim: Taken): void {

@@ -4,7 +4,7 @@ import { trail, trailRun } from '../audit/trail.ts';
 import type { Tx } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { Counters, RunRow } from '../run/row.ts';
-import type { Closing, OpenAttempt } from './attempt.ts';
+import { type Closing, NOBODY_SAID, type OpenAttempt, OWN_ERROR } from './attempt.ts';
 import { changeJobs } from './stretches.ts';
 
 /** What becomes of a job whose attempt has ended. */
@@ -29,12 +29,13 @@ const STOPPING: readonly RunStatus[] = ['cancelling', 'cancelled', 'failed'];
  * Decides a job's fate. The only way back to the pool: `waiting` while the run goes on (never `queued`, which lies
  * behind the claim cursor), `cancelled` when the run or the job was told to stop.
  *
- * `calls_before` is how many calls this job had before this attempt.
+ * `calls_before` is how many calls this job had before this attempt; `fruitless`, how many attempts in which whoever
+ * dialled it came to grief, this one included.
  */
 export function endJob(
   run: { status: RunStatus; policy: Policy },
   { attempt, closing }: Omit<ClosedAttempt, 'actor'>,
-  calls_before: number,
+  { calls_before, fruitless, limits }: { calls_before: number; fruitless: number; limits: Limits },
   now_us: number,
 ): JobEnd {
   if (closing.next === 'review') return { status: 'needs_review', reason: closing.cause, due_us: null };
@@ -44,7 +45,14 @@ export function endJob(
     // A policy may ask that a call which might have been is never made again by itself.
     if (closing.outcome === 'absent' && run.policy.review_always && !stopped)
       return { status: 'needs_review', reason: 'the policy asks for a review', due_us: null };
-    return pool(closing.outcome, now_us + backOffUs(closing.outcome, attempt.attempt_no));
+    if (fruitless >= limits.fruitless_attempts && !stopped)
+      return {
+        status: 'needs_review',
+        reason: `given up: ${fruitless} dials ended with whoever dialled`,
+        due_us: null,
+      };
+    const reason = fruitless >= TRIED_LAST_AFTER ? TRIED_LAST : closing.outcome;
+    return pool(reason, now_us + backOffUs(closing.outcome, attempt.attempt_no));
   }
   if (closing.outcome === 'completed') return { status: 'completed', reason: null, due_us: null };
   if (closing.outcome === 'cancelled' && stopped) return { status: 'cancelled', reason: null, due_us: null };
@@ -58,8 +66,16 @@ export function toPool(reason: string, due_us: number, stopped: boolean): JobEnd
   return stopped ? { status: 'cancelled', reason: null, due_us: null } : { status: 'waiting', reason, due_us };
 }
 
+/**
+ * Why a job waits that is dialled when there is nothing else to do, and alone: those that were dialled beside it when
+ * its worker died are not to die with it again.
+ */
+export const TRIED_LAST = 'tried last: whoever dialled it came to grief';
+/** Once may be chance, and twice is for those beside it too. */
+const TRIED_LAST_AFTER = 2;
+
 const BACK_OFF_US = 100_000;
-const BACK_OFF_LONGEST_US = 60_000_000;
+export const BACK_OFF_LONGEST_US = 60_000_000;
 
 /** The first tries of what was not dialled follow at once; one that never gets through must not spin. */
 function backOffUs(outcome: Outcome, attempt_no: number): number {
@@ -87,11 +103,12 @@ export async function closeAttempts(
 ): Promise<RunStatus> {
   const last = closed.at(-1);
   if (!last) return run.status;
-  const calls_before = await countCallsBefore(tx, run, closed);
-  const ends = closed.map((item) => ({
-    ...item,
-    end: endJob(run, item, calls_before.get(item.attempt.seq) ?? 0, now_us),
-  }));
+  const [calls, griefs] = await Promise.all([countCallsBefore(tx, run, closed), countFruitless(tx, run, closed)]);
+  const ends = closed.map((item) => {
+    const { seq } = item.attempt;
+    const history = { calls_before: calls.get(seq) ?? 0, fruitless: griefs.get(seq) ?? 0, limits };
+    return { ...item, end: endJob(run, item, history, now_us) };
+  });
   moveToHistory(tx, run, closed, now_us);
   const groups = Map.groupBy(ends, ({ end, closing }) => JSON.stringify([end.status, closing.outcome, end.reason]));
   for (const group of groups.values()) moveJobs(tx, run, group);
@@ -105,7 +122,8 @@ export async function closeAttempts(
   const delta: Partial<Counters> = { in_progress: -closed.length };
   for (const { end } of ends) delta[end.status] = (delta[end.status] ?? 0) + 1;
   const settled = ends.some(({ closing }) => closing.next === 'settle');
-  return moveCounters(tx, run, delta, { settled, limits, actor: last.actor });
+  const gave_up = ends.some(({ end, closing }) => end.status === 'needs_review' && closing.next === 'pool');
+  return moveCounters(tx, run, delta, { settled, gave_up, limits, actor: last.actor });
 }
 
 /**
@@ -116,7 +134,7 @@ export function moveCounters(
   tx: Tx,
   run: RunRow,
   delta: Partial<Counters>,
-  options: { settled: boolean; limits: Limits; actor: Actor },
+  options: { settled: boolean; gave_up?: boolean; limits: Limits; actor: Actor },
 ): RunStatus {
   const of = (name: keyof Counters) => run[name] + (delta[name] ?? 0);
   const done = of('queued') + of('waiting') + of('in_progress') === 0;
@@ -129,7 +147,7 @@ export function moveCounters(
        ended_at = CASE WHEN $12 THEN now() ELSE ended_at END,
        locked_by_worker = CASE WHEN $12 THEN NULL ELSE locked_by_worker END,
        lock_ts = CASE WHEN $12 THEN NULL ELSE lock_ts END,
-       lease_settled = lease_settled OR $13, updated_at = now()
+       lease_settled = lease_settled OR $13, lease_claimed = lease_claimed OR $14, updated_at = now()
      WHERE business_id = $1 AND run_id = $2`,
     [
       run.business_id,
@@ -145,6 +163,8 @@ export function moveCounters(
       status,
       final !== null,
       options.settled,
+      // A lead that is given up counts like a lease that came to nothing: a run of nothing else must fail some time.
+      options.gave_up === true,
     ],
     1,
   );
@@ -171,6 +191,30 @@ async function countCallsBefore(tx: Tx, run: RunRow, closed: ClosedAttempt[]): P
     [run.business_id, run.run_id, seqs],
   );
   return new Map(rows.map((row) => [row.seq, row.calls]));
+}
+
+const GRIEFS = [NOBODY_SAID, OWN_ERROR];
+
+function isFruitless({ attempt, closing }: ClosedAttempt): boolean {
+  return closing.next === 'pool' && GRIEFS.includes(closing.cause ?? '') && attempt.revision === 0;
+}
+
+/**
+ * Attempts of a job that certainly made no call and in which whoever dialled came to grief, those that are being closed
+ * included; asked only for these.
+ */
+async function countFruitless(tx: Tx, run: RunRow, closed: ClosedAttempt[]): Promise<Map<number, number>> {
+  const seqs = closed.filter(isFruitless).map(({ attempt }) => attempt.seq);
+  if (seqs.length === 0) return new Map();
+  const rows = await tx.query<{ seq: number; attempts: number }>(
+    `SELECT seq, count(DISTINCT attempt_no) AS attempts FROM carillon.attempts
+     WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)
+       AND outcome IN ('absent', 'not_dialed') AND cause = ANY ($4)
+     GROUP BY seq`,
+    [run.business_id, run.run_id, seqs, GRIEFS],
+  );
+  const before = new Map(rows.map((row) => [row.seq, row.attempts]));
+  return new Map(seqs.map((seq) => [seq, (before.get(seq) ?? 0) + 1]));
 }
 
 /** Moves open attempts to the history, with how they ended. Nothing ever changes a row that is there. */

@@ -2,7 +2,7 @@ import type { BusinessId, RunId, Seq } from '@carillon/contract';
 import type { Database } from '../db/database.ts';
 import { databaseNow, discover, inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
-import type { OpenAttempt } from './attempt.ts';
+import { NOBODY_SAID, type OpenAttempt } from './attempt.ts';
 
 /** What an open attempt needs that nobody is doing: the errand of its state's reaper. */
 export type Errand = 'expire' | 'reconcile' | 'hang_up' | 'poll';
@@ -80,10 +80,17 @@ export async function expireDialing(db: Database, due: Due[]): Promise<number> {
              AND (deadline_us < $4 OR heard_us > $4::bigint + $5)
            ORDER BY run_id, seq FOR UPDATE)
          UPDATE carillon.open_attempts o
-         SET state = 'unknown', unknown_us = $4, cause = 'no answer was recorded before the dial deadline'
+         SET state = 'unknown', unknown_us = $4, cause = $6
          FROM overdue WHERE o.business_id = $1 AND o.run_id = overdue.run_id AND o.seq = overdue.seq
          RETURNING o.seq`,
-        [business_id, mine.map((item) => item.run_id), mine.map((item) => item.seq), now_us, CLOCK_SET_BACK_US],
+        [
+          business_id,
+          mine.map((item) => item.run_id),
+          mine.map((item) => item.seq),
+          now_us,
+          CLOCK_SET_BACK_US,
+          NOBODY_SAID,
+        ],
       );
       return rows.length;
     });

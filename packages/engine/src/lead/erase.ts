@@ -2,7 +2,7 @@ import type { BusinessId, ErasedLead, LeadId, RunId, Seq } from '@carillon/contr
 import { CarillonError, formatJobId } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
 import { trail } from '../audit/trail.ts';
-import { ERASED, skipJobs } from '../call/skip.ts';
+import { ERASED, withdrawJobs } from '../call/withdraw.ts';
 import type { Database, Tx } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
@@ -53,7 +53,7 @@ async function eraseOnce(
   for (const job of jobs) {
     const run = runs.get(job.run_id);
     if (!run || run.status === 'cancelling' || (job.status !== 'queued' && job.status !== 'waiting')) continue;
-    skipJobs(tx, run, [job], ERASED, options);
+    withdrawJobs(tx, run, [job], ERASED, options);
     jobs_skipped++;
   }
   const import_lines = lines + (await eraseImportLines(tx, lead, MEANWHILE_S));

@@ -1,8 +1,7 @@
 import type { BusinessId, JobStatus, ListedCall, RunId, Seq } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
-import { moveCounters } from '../call/close.ts';
-import { changeJobs } from '../call/stretches.ts';
 import { FORGOTTEN_CALL } from '../call/unwanted.ts';
+import { withdrawJobs } from '../call/withdraw.ts';
 import { type Database, inBusiness, type Tx } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import { fill } from '../run/fill.ts';
@@ -105,7 +104,6 @@ async function reviewInRun(
   return await inBusiness(db, business_id, async (tx) => {
     const run = await lockRun(tx, run_id);
     if (!LIVE.includes(run.status)) return 0;
-    const key = [business_id, run_id] as const;
     const jobs = await tx.query<{ seq: Seq; status: JobStatus }>(
       `SELECT j.seq, j.status FROM unnest($3::bigint[]) AS l (lead_id)
        CROSS JOIN LATERAL (
@@ -113,25 +111,10 @@ async function reviewInRun(
          WHERE business_id = $1 AND run_id = $2 AND lead_id >= l.lead_id AND lead_id <= l.lead_id
          ORDER BY lead_id LIMIT 1) j
        WHERE j.status IN ('queued', 'waiting') ORDER BY j.seq`,
-      [...key, lead_ids],
+      [business_id, run_id, lead_ids],
     );
-    if (jobs.length === 0) return 0;
-    const seqs = jobs.map((job) => job.seq);
-    const waiting = jobs.filter((job) => job.status === 'waiting').length;
-    tx.send('DELETE FROM carillon.job_schedule WHERE business_id = $1 AND run_id = $2 AND seq = ANY ($3)', [
-      ...key,
-      seqs,
-    ]);
-    changeJobs(
-      tx,
-      key,
-      seqs,
-      `UPDATE carillon.outbound_call_jobs SET status = 'needs_review', reason = $6, updated_at = now()
-       WHERE business_id = $1 AND run_id = $2 AND seq >= $3 AND seq <= $4 AND seq + 0 = ANY ($5) AND status IN ('queued', 'waiting')`,
-      [CALLED_ACCORDING_TO_CARRIER],
-    );
-    const delta = { queued: waiting - jobs.length, waiting: -waiting, needs_review: jobs.length };
-    moveCounters(tx, run, delta, { settled: false, limits, actor });
+    const end = { status: 'needs_review', reason: CALLED_ACCORDING_TO_CARRIER } as const;
+    withdrawJobs(tx, run, jobs, end, { limits, actor });
     return jobs.length;
   });
 }

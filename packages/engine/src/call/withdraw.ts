@@ -6,18 +6,24 @@ import type { RunRow } from '../run/row.ts';
 import { moveCounters } from './close.ts';
 import { changeJobs } from './stretches.ts';
 
-/** Why a job is skipped whose lead was erased. */
-export const ERASED = 'erased';
+/** What becomes of jobs that are not called by themselves any more, and why. */
+export interface Withdrawal {
+  status: 'skipped' | 'needs_review';
+  reason: string;
+}
+
+/** The lead was erased. */
+export const ERASED: Withdrawal = { status: 'skipped', reason: 'erased' };
 
 /**
- * Skips queued and waiting jobs of a locked run: these leads may not be called. Counters and, when nothing is left, the
- * run's end are written with them. Returns the run's status after it.
+ * Takes queued and waiting jobs of a locked run out of it: these leads may not be called. Counters and, when nothing is
+ * left, the run's end are written with them. Returns the run's status after it.
  */
-export function skipJobs(
+export function withdrawJobs(
   tx: Tx,
   run: RunRow,
   jobs: readonly { seq: Seq; status: JobStatus }[],
-  reason: string,
+  { status, reason }: Withdrawal,
   options: { limits: Limits; actor: Actor },
 ): RunStatus {
   if (jobs.length === 0) return run.status;
@@ -31,11 +37,11 @@ export function skipJobs(
     tx,
     key,
     seqs,
-    `UPDATE carillon.outbound_call_jobs SET status = 'skipped', reason = $6, updated_at = now()
+    `UPDATE carillon.outbound_call_jobs SET status = $6, reason = $7, updated_at = now()
      WHERE business_id = $1 AND run_id = $2 AND seq >= $3 AND seq <= $4 AND seq + 0 = ANY ($5) AND status IN ('queued', 'waiting')`,
-    [reason],
+    [status, reason],
   );
   const waiting = jobs.filter((job) => job.status === 'waiting').length;
-  const delta = { queued: waiting - jobs.length, waiting: -waiting, skipped: jobs.length };
+  const delta = { queued: waiting - jobs.length, waiting: -waiting, [status]: jobs.length };
   return moveCounters(tx, run, delta, { settled: false, ...options });
 }
