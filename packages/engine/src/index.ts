@@ -32,7 +32,15 @@ export { createGatherer, type Gatherer } from './call/gather.ts';
 export { reconcileNow } from './call/reconcile.ts';
 export { recordEvidence } from './call/record.ts';
 export { resolveJob } from './call/resolve.ts';
-export { boundCallIds, CLOCK_SET_BACK_US, type Due, type Errand, expireDialing, findDue, takeTurn } from './call/tend.ts';
+export {
+  boundCallIds,
+  CLOCK_SET_BACK_US,
+  type Due,
+  type Errand,
+  expireDialing,
+  findDue,
+  takeTurn,
+} from './call/tend.ts';
 export { reportForgottenCall, takeUnwanted, type UnwantedCall, unwantedIsOver } from './call/unwanted.ts';
 export {
   accountIsSettled,
