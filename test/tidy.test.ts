@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { documentRules } from './tidy/documents.ts';
 import { forbiddenRules } from './tidy/forbidden.ts';
+import { GUARANTEES, untrueGuarantees } from './tidy/guarantees.ts';
 import { importRules } from './tidy/imports.ts';
 import { layoutRules } from './tidy/layout.ts';
 import { repository, type Rule, type Sample } from './tidy/source.ts';
@@ -48,6 +49,25 @@ it('misses each business_id that goes missing from a statement', () => {
   expect(without.length).toBeGreaterThan(100);
   const unnoticed = without.filter((file) => namesBusiness.find(file, paths).length === 0);
   expect(unnoticed.map(({ tie }) => tie)).toEqual([]);
+});
+
+describe('what docs/guarantees.md says of tests', () => {
+  it('is so: each is in the file that it names, under its title', () => {
+    const document = files.find((file) => file.path === GUARANTEES);
+    const found = document ? untrueGuarantees(document, files) : [{ line: 0, why: 'it is gone' }];
+    expect(found, found.map(({ line, why }) => `${GUARANTEES}:${line}: ${why}`).join('\n')).toEqual([]);
+  });
+
+  it('would be seen not to be so', () => {
+    const text = "describe('a', () => { it('b', f); it.each([1])(`c ${N} d`, f); }); test.skipIf(win)('e', f);";
+    const test = { path: 'test/x.test.ts', text };
+    const said = (items: string) =>
+      untrueGuarantees({ path: GUARANTEES, text: `## What is promised\n\n### One\n\n${items}\n` }, [test]);
+    expect(said('- `test/x.test.ts` “a › b”, “a › c … d”\n  and “e”')).toEqual([]);
+    expect(said('')).toHaveLength(1);
+    for (const wrong of ['- `test/y.test.ts` “a › b”', '- `test/x.test.ts`', '- `test/x.test.ts` “a › b”, “b”'])
+      expect(said(wrong), wrong).toHaveLength(1);
+  });
 });
 
 describe.each(rules)('$name', (rule) => {

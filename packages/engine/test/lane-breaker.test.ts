@@ -134,4 +134,28 @@ describe('a lane that was refused', () => {
     );
     expect(events).toHaveLength(1);
   });
+
+  it('pauses twice as long with each refusal, and a minute at most', async () => {
+    const tenant = await createTenant(fixture, { leads: 4, lines: 4 });
+    const run_id = await startRun(fixture, tenant);
+    const untils_us: number[] = [];
+    for (const attempt of await claimAll(fixture, await lease(fixture, tenant, run_id), 4)) {
+      if (untils_us.length === 3)
+        await fixture.rows('UPDATE carillon.lanes SET refusals_in_a_row = 20 WHERE business_id = $1', [
+          tenant.business_id,
+        ]);
+      await record(fixture, attempt, { kind: 'rejected', code: '20003', class: 'lane' });
+      const [row] = await fixture.rows<{ from_now_us: string; until_us: string }>(
+        `SELECT halted_until_us AS until_us, halted_until_us - (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+           AS from_now_us FROM carillon.lanes WHERE business_id = $1`,
+        [tenant.business_id],
+      );
+      expect(Number(row?.from_now_us)).toBeLessThanOrEqual([1, 2, 4, 60][untils_us.length]! * 1_000_000);
+      untils_us.push(Number(row?.until_us));
+    }
+    const [first = 0, second = 0, third = 0, last = 0] = untils_us;
+    expect(second - first).toBeGreaterThanOrEqual(1_000_000);
+    expect(third - second).toBeGreaterThanOrEqual(2_000_000);
+    expect(last - third).toBeGreaterThanOrEqual(56_000_000);
+  });
 });

@@ -1,3 +1,4 @@
+import type { CarrierDriver } from '@carillon/contract';
 import { systemClock } from '@carillon/engine';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { dial } from '../src/dial.ts';
@@ -40,5 +41,41 @@ describe('a driver that throws', () => {
     expect(await here.rows('SELECT outcome FROM carillon.attempts')).toEqual([{ outcome: 'not_dialed' }]);
     expect(await jobStatus(here, run_id)).toBe('waiting');
     expect(await here.rows('SELECT refusals_in_a_row FROM carillon.lanes')).toEqual([{ refusals_in_a_row: 1 }]);
+  });
+});
+
+describe('the gate in front of the body', () => {
+  /** Dials with clocks that are so far ahead of those by which the attempt was claimed. */
+  async function dialLater(ahead: { monotonic_ms: number; wall_ms: number }) {
+    const mine = await leased(here, await here.business({ leads: 1 }));
+    const [attempt] = await claimed(here, mine);
+    const clock = {
+      monotonicMs: () => systemClock.monotonicMs() + ahead.monotonic_ms,
+      wallMs: () => systemClock.wallMs() + ahead.wall_ms,
+    };
+    const place: CarrierDriver['place'] = async (_request, gate) => {
+      await gate.pace();
+      return gate.mayStart() ? { kind: 'accepted', call_id: 'C1' } : { kind: 'not_dialed', cause: 'held' };
+    };
+    await dial(contextOf(here, { place }, clock), createPacer(clock), createSignal(), attempt);
+  }
+
+  const HOUR_MS = 3_600_000;
+
+  it.each([
+    ['monotonic', 'the wall clock was set back meanwhile', { monotonic_ms: HOUR_MS, wall_ms: -HOUR_MS }],
+    ['wall', 'the monotonic one stood still in a suspended machine', { monotonic_ms: 0, wall_ms: HOUR_MS }],
+  ])('is shut when the %s clock alone is past the deadline: %s', async (_, _why, ahead) => {
+    await dialLater(ahead);
+    expect(await here.rows('SELECT outcome, cause FROM carillon.attempts')).toEqual([
+      { outcome: 'not_dialed', cause: 'the dial deadline is past' },
+    ]);
+  });
+
+  it('is open while neither is', async () => {
+    await dialLater({ monotonic_ms: 0, wall_ms: 0 });
+    expect(await here.rows('SELECT state, call_id FROM carillon.open_attempts')).toEqual([
+      { state: 'placed', call_id: 'C1' },
+    ]);
   });
 });

@@ -1,3 +1,4 @@
+import type { CarrierDriver } from '@carillon/contract';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { until } from '../../../test/support/wait.ts';
 import { createTendState, tend } from '../src/tend.ts';
@@ -43,11 +44,17 @@ describe('a live call that the carrier can’t be asked about', () => {
   it('keeps its line while it may be live, and goes to review after that', async () => {
     const { run_id, attempt } = await oneAttempt();
     await record(here, attempt, { kind: 'accepted', call_id: 'C1' });
-    const context = contextOf(here, { fetchCall: async () => ({ kind: 'error', cause: 'http_401' }) });
-    await round(context, createTendState());
+    const clock = handClock();
+    const context = contextOf(here, { fetchCall: async () => ({ kind: 'error', cause: 'http_401' }) }, clock);
+    const state = createTendState();
+    await round(context, state);
     expect(await jobStatus(here, run_id)).toBe('in_progress');
     await age(86_400);
-    await round(context, createTendState());
+    // The database's clock may have jumped.
+    await round(context, state);
+    expect(await jobStatus(here, run_id)).toBe('in_progress');
+    clock.pass(86_400_000);
+    await round(context, state);
     expect(await jobStatus(here, run_id)).toBe('needs_review');
     expect(await here.rows('SELECT seq FROM carillon.open_attempts')).toEqual([]);
   });
@@ -87,6 +94,40 @@ describe('a carrier that does not answer', () => {
     release();
     await Promise.all(state.busy.values());
     expect(state.busy.size).toBe(0);
+  });
+});
+
+describe('a call that is to end', () => {
+  it('is ordered to, again and again, until the carrier shows that it has', async () => {
+    const { run_id, attempt } = await oneAttempt();
+    await record(here, attempt, { kind: 'accepted', call_id: 'C1' });
+    // A second one under the same token belongs to nobody.
+    await record(here, attempt, { kind: 'call', call: liveCall('C2') });
+    await here.rows("UPDATE carillon.open_attempts SET hang_up = 'run'");
+    const ordered: string[] = [];
+    let over = false;
+    const context = contextOf(here, {
+      hangUp: async (_credentials, call_id) => {
+        ordered.push(call_id);
+        if (over) return { kind: 'over' };
+        return ordered.length > 2 ? { kind: 'asked' } : { kind: 'error', cause: 'http_500' };
+      },
+      fetchCall: async (_credentials, call_id) => ({
+        kind: 'call',
+        call: over ? { ...liveCall(call_id), phase: 'ended', outcome: 'cancelled' } : liveCall(call_id),
+      }),
+    });
+    const state = createTendState();
+    const each = ['C1', 'C2'];
+    for (const rounds of [each, [...each, ...each], [...each, ...each, ...each]]) {
+      over = rounds.length > 4;
+      await round(context, state);
+      expect(ordered.toSorted()).toEqual(rounds.toSorted());
+    }
+    await round(context, state);
+    expect(ordered).toHaveLength(6);
+    expect(await here.rows('SELECT call_id FROM carillon.unwanted_calls WHERE over_at IS NULL')).toEqual([]);
+    expect(await jobStatus(here, run_id)).not.toBe('in_progress');
   });
 });
 
@@ -136,6 +177,69 @@ describe('an unknown attempt', () => {
     clock.pass(1);
     await round(context, state);
     expect(await jobStatus(here, run_id)).toBe('waiting');
+  });
+
+  it('that the database’s clock was set back behind is absent once its worker has waited by its own', async () => {
+    const { run_id, attempt } = await oneAttempt();
+    await record(here, attempt, { kind: 'unknown', cause: 'reset' });
+    await age(-3_600);
+    const clock = handClock();
+    const context = contextOf(here, { find: async () => ({ kind: 'listed', calls: [] }) }, clock);
+    const state = createTendState();
+    await round(context, state);
+    clock.pass(capabilities.effect_delay_ms + capabilities.listing_delay_ms + here.limits.reconcile_margin_ms);
+    await round(context, state);
+    expect(await jobStatus(here, run_id)).toBe('in_progress');
+    clock.pass(2);
+    await round(context, state);
+    expect(await jobStatus(here, run_id)).toBe('waiting');
+  });
+
+  it('is not absent before its grace is over by the database’s clock too', async () => {
+    const { run_id, attempt } = await oneAttempt();
+    await record(here, attempt, { kind: 'unknown', cause: 'reset' });
+    // By that clock it may be dialled for another minute.
+    await here.rows('UPDATE carillon.open_attempts SET deadline_us = deadline_us + 60000000');
+    const clock = handClock();
+    const context = contextOf(here, { find: async () => ({ kind: 'listed', calls: [] }) }, clock);
+    const state = createTendState();
+    await round(context, state);
+    clock.pass(86_400_000);
+    await round(context, state);
+    expect(await jobStatus(here, run_id)).toBe('in_progress');
+    await age(86_400);
+    await round(context, state);
+    expect(await jobStatus(here, run_id)).toBe('waiting');
+  });
+
+  it.each<[string, Partial<CarrierDriver>]>([
+    ['the carrier does not list its calls', { find: async () => ({ kind: 'error', cause: 'http_500' }) }],
+    [
+      'two calls of the list fit it',
+      { find: async () => ({ kind: 'listed', calls: [liveCall('C1'), liveCall('C2')] }) },
+    ],
+    [
+      'nobody says how late a request may take effect',
+      {
+        find: async () => ({ kind: 'listed', calls: [] }),
+        capabilities: () => ({ ...capabilities, effect_delay_ms: null }),
+      },
+    ],
+  ])('is never believed absent, nor found, where %s: a person decides once it can’t be live', async (_, driver) => {
+    const { run_id, attempt } = await oneAttempt();
+    await record(here, attempt, { kind: 'unknown', cause: 'reset' });
+    const clock = handClock();
+    const context = contextOf(here, driver, clock);
+    const state = createTendState();
+    await round(context, state);
+    expect(await jobStatus(here, run_id)).toBe('in_progress');
+    await age(86_400);
+    clock.pass(86_400_000);
+    await round(context, state);
+    expect(await jobStatus(here, run_id)).toBe('needs_review');
+    expect(await here.rows('SELECT outcome, call_id FROM carillon.attempts')).toEqual([
+      { outcome: 'unknown', call_id: null },
+    ]);
   });
 
   it('is remembered from when it was first seen, and of very many the oldest are forgotten', async () => {
