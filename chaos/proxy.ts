@@ -21,7 +21,7 @@ export interface Proxy {
   stall(stalled: boolean): void;
   /** Whatever the client sends arrives this much later, in its order; 0 ends it. */
   delay(ms: number): void;
-  /** New connections are refused, and those that stand are reset. */
+  /** New connections are refused, and those that stand are reset, until each who wanted it has taken it back. */
   refuse(refused: boolean): Promise<void>;
   close(): Promise<void>;
 }
@@ -43,6 +43,8 @@ export async function startProxy(choose: () => readonly Upstream[]): Promise<Pro
   /** Also those whose way to the other side is still being sought. */
   const clients = new Set<Socket>();
   const state = { stalled: false, delay_ms: 0 };
+  let refusals = 0;
+  let turning = Promise.resolve();
   let server = await listenSomewhere();
   const { port } = server.address() as AddressInfo;
 
@@ -117,6 +119,16 @@ export async function startProxy(choose: () => readonly Upstream[]): Promise<Pro
     }
   }
 
+  /** Opens or closes the port, as those who refuse it want by now: several may at once. */
+  async function turn(): Promise<void> {
+    if (refusals === 0 && !server.listening) server = await listen(port);
+    if (refusals === 0 || !server.listening) return;
+    const closed = once(server, 'close');
+    server.close();
+    resetAll();
+    await closed;
+  }
+
   function resetAll(): void {
     for (const link of links) link.reset();
     for (const client of clients) client.resetAndDestroy();
@@ -142,15 +154,10 @@ export async function startProxy(choose: () => readonly Upstream[]): Promise<Pro
       if (!stalled) for (const link of links) link.resume();
     },
     delay: (ms) => void (state.delay_ms = ms),
-    async refuse(refused) {
-      if (!refused) {
-        server = await listen(port);
-        return;
-      }
-      const closed = once(server, 'close');
-      server.close();
-      resetAll();
-      await closed;
+    refuse(refused) {
+      refusals += refused ? 1 : -1;
+      turning = turning.then(turn);
+      return turning;
     },
     async close() {
       server.close();
