@@ -56,7 +56,7 @@ async function ask(
       async pace() {
         faultPoint('dial', 'headers_out', attempt.to);
         const lane = `${attempt.business_id}/${attempt.carrier_account_id}`;
-        const start_ms = pacer.place(lane, attempt.start_monotonic_ms);
+        const start_ms = pacer.place(lane, attempt.start_monotonic_ms, attempt.interval_ms);
         for (
           let left = start_ms - clock.monotonicMs();
           left > 0 && !context.stopping();

@@ -13,8 +13,12 @@ interface LaneTimes {
  * otherwise send what piled up all at once, and the carrier would see a burst that nobody planned.
  */
 export interface Pacer {
-  /** When a start that is planned for `planned_ms` (monotonic) may happen; counts as happening then. */
-  place(lane: string, planned_ms: number): number;
+  /**
+   * When a start that is planned for `planned_ms` (monotonic) may happen; counts as happening then. `interval_ms`: the
+   * distance of two starts at the lane's rate. What lies further apart than that had a pause between, in which a lag is
+   * made up for: else one long hiccup would delay everything after it, and each dial past its deadline.
+   */
+  place(lane: string, planned_ms: number, interval_ms: number): number;
 }
 
 const LANES_REMEMBERED = 10_000;
@@ -22,9 +26,10 @@ const LANES_REMEMBERED = 10_000;
 export function createPacer(clock: Clock): Pacer {
   const lanes = new Map<string, LaneTimes>();
   return {
-    place(lane, planned_ms) {
+    place(lane, planned_ms, interval_ms) {
       const last = lanes.get(lane);
-      const spaced_ms = last ? last.actual_ms + (planned_ms - last.planned_ms) * CATCH_UP : planned_ms;
+      const apart_ms = last ? Math.min(planned_ms - last.planned_ms, interval_ms) : 0;
+      const spaced_ms = last ? last.actual_ms + apart_ms * CATCH_UP : planned_ms;
       const actual_ms = Math.max(planned_ms, spaced_ms, clock.monotonicMs());
       lanes.delete(lane);
       lanes.set(lane, { planned_ms, actual_ms });

@@ -36,6 +36,8 @@ export interface ClaimedAttempt {
   from: string;
   /** When the call may start and until when it may be asked for, on the claiming process's two clocks. */
   start_monotonic_ms: number;
+  /** Between two starts of the lane, at its rate. */
+  interval_ms: number;
   deadline_monotonic_ms: number;
   deadline_wall_ms: number;
   /** The same deadline in microseconds of the database's clock, from which absence is counted. */
@@ -139,6 +141,7 @@ export async function claim(
       attempts: attempts.map((attempt) => ({
         ...attempt,
         start_monotonic_ms: toMonotonic(attempt.start_us),
+        interval_ms: 1_000 / lane.calls_per_second,
         deadline_monotonic_ms: asked.monotonic_ms + limits.dial_deadline_ms,
         deadline_wall_ms: asked.wall_ms + limits.dial_deadline_ms,
         deadline_us: now_us + limits.dial_deadline_ms * 1_000,
@@ -165,7 +168,7 @@ export async function claim(
 
 type Intent = Omit<
   ClaimedAttempt,
-  'start_monotonic_ms' | 'deadline_monotonic_ms' | 'deadline_wall_ms' | 'deadline_us'
+  'start_monotonic_ms' | 'interval_ms' | 'deadline_monotonic_ms' | 'deadline_wall_ms' | 'deadline_us'
 > & {
   job: Candidate;
   start_us: number;
