@@ -65,7 +65,13 @@ describe('what docs/guarantees.md says of tests', () => {
       untrueGuarantees({ path: GUARANTEES, text: `## What is promised\n\n### One\n\n${items}\n` }, [test]);
     expect(said('- `test/x.test.ts` “a › b”, “a › c … d”\n  and “e”')).toEqual([]);
     expect(said('')).toHaveLength(1);
-    for (const wrong of ['- `test/y.test.ts` “a › b”', '- `test/x.test.ts`', '- `test/x.test.ts` “a › b”, “b”'])
+    const right = '- `test/x.test.ts` “e”';
+    for (const wrong of [
+      '- `test/y.test.ts` “a › b”',
+      '- `test/x.test.ts`',
+      `${right}, “b”`,
+      `${right}\n\nSee \`test/z.ts\`.`,
+    ])
       expect(said(wrong), wrong).toHaveLength(1);
   });
 });
