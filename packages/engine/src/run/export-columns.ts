@@ -1,5 +1,5 @@
 import type { Attempt, Language } from '@carillon/contract';
-import type { ExportLine } from './export.ts';
+import type { ExportLine } from './export-line.ts';
 
 interface Column {
   /** As the API calls it. */

@@ -1,10 +1,11 @@
-import type { Attempt, BusinessId, JobStatus, Language, Outcome, RunId, RunStatus, Seq } from '@carillon/contract';
+import type { BusinessId, Language, RunId, RunStatus } from '@carillon/contract';
 import { CarillonError, effectiveJobStatus, formatJobId } from '@carillon/contract';
 import type { Database, Tx } from '../db/database.ts';
 import { inBusiness } from '../db/database.ts';
 import { csvSafeLine } from '../lead/csv-safe.ts';
 import { isoMicroseconds, readAttempts, viewAttempt } from './attempts.ts';
 import { COLUMNS, headerOf } from './export-columns.ts';
+import type { ExportLine, JobLine } from './export-line.ts';
 
 export interface ExportOptions {
   language: Language;
@@ -126,27 +127,6 @@ async function readKeys(tx: Tx, run_id: RunId, after: number): Promise<{ keys: s
     stretch.to,
   ]);
   return { keys: rows.map(({ key }) => key), last: stretch.to };
-}
-
-interface JobLine {
-  seq: Seq;
-  lead_id: number;
-  status: JobStatus;
-  attempts: number;
-  last_outcome: Outcome | null;
-  reason: string | null;
-  phone: string | null;
-  name: string | null;
-  external_id: string | null;
-  time_zone: string | null;
-  attributes: Record<string, string>;
-  due_us: number | null;
-  waits_for: string | null;
-}
-
-export interface ExportLine extends Omit<JobLine, 'due_us' | 'waits_for'> {
-  due_at: string | null;
-  tries: Attempt[];
 }
 
 async function readPage(tx: Tx, run_id: RunId, after: number): Promise<{ lines: ExportLine[]; last: number | null }> {
