@@ -91,8 +91,7 @@ export interface JobRow {
   last_outcome: Outcome | null;
 }
 
-/** A closed attempt as one revision of the history has it. */
-export interface ClosedRow {
+interface AttemptRow {
   seq: number;
   attempt_no: number;
   revision: number;
@@ -102,20 +101,15 @@ export interface ClosedRow {
   from_number: string;
   intent_us: number;
   call_id: string | null;
+}
+
+/** A closed attempt as one revision of the history has it. */
+export interface ClosedRow extends AttemptRow {
   ended_us: number;
   outcome: Outcome;
 }
 
-export interface OpenRow {
-  seq: number;
-  attempt_no: number;
-  revision: number;
-  lead_id: number;
-  carrier_account_id: number;
-  control_epoch: number;
-  from_number: string;
-  intent_us: number;
-  call_id: string | null;
+export interface OpenRow extends AttemptRow {
   state: 'dialing' | 'placed' | 'ringing' | 'in_call' | 'unknown';
   deadline_us: number;
   placed_us: number | null;
