@@ -98,13 +98,22 @@ export function openPools(config: Config, installation: Pick<Installation, 'app_
   });
 }
 
+/** What a command works on, to be given back at its end. */
+export interface Opened {
+  installation: Installation;
+  db: Database;
+  stop: AbortSignal;
+}
+
 /**
- * Runs `work` on the database and gives everything back afterwards, however it ends. The first Ctrl-C aborts `stop`, for
- * work that takes long; a second one does not wait for it.
+ * Opens the installation for `work` and gives everything back afterwards, however it ends. The first Ctrl-C aborts
+ * `stop`, for work that takes long; a second one does not wait for it. `migrate`: an embedded database is brought up to
+ * date first.
  */
-export async function withDatabase<T>(
+export async function withInstallation<T>(
   { config, output }: CommandContext,
-  work: (db: Database, installation: Installation, stop: AbortSignal) => Promise<T>,
+  options: { name: string; migrate: boolean },
+  work: (opened: Opened) => Promise<T>,
 ): Promise<T> {
   const held: { installation?: Installation } = {};
   const stop = listenForStop(systemClock, () => endAtOnce(held.installation));
@@ -113,11 +122,21 @@ export async function withDatabase<T>(
   const installation = await openInstallation(config, output, connectEmbedded);
   held.installation = installation;
   cleanup.defer(installation.stop);
-  await migrateEmbedded(installation, config, output);
-  const db = openPools(config, installation, 'command');
+  if (options.migrate) await migrateEmbedded(installation, config, output);
+  const db = openPools(config, installation, options.name);
   cleanup.defer(() => db.close());
-  await checkDatabase(db);
-  return await work(db, installation, stop.signal);
+  return await work({ installation, db, stop: stop.signal });
+}
+
+/** The same for what needs a database that is in order. */
+export async function withDatabase<T>(
+  context: CommandContext,
+  work: (db: Database, installation: Installation, stop: AbortSignal) => Promise<T>,
+): Promise<T> {
+  return await withInstallation(context, { name: 'command', migrate: true }, async ({ db, installation, stop }) => {
+    await checkDatabase(db);
+    return await work(db, installation, stop);
+  });
 }
 
 const END_WITHIN_MS = 3_000;

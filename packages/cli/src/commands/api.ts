@@ -1,22 +1,17 @@
 import { startApi } from '@carillon/api';
-import { type Database, systemClock } from '@carillon/engine';
 import type { CommandContext } from '../context.ts';
-import { connectEmbedded } from '../embedded/embedded.ts';
 import {
   checkDatabase,
-  endAtOnce,
-  type Installation,
   listenError,
-  migrateEmbedded,
   openDrivers,
-  openInstallation,
-  openPools,
+  type Opened,
   publicUrl,
   secretOf,
   whenReachable,
+  withInstallation,
 } from '../installation.ts';
 import { createLogger } from '../logger.ts';
-import { aborted, listenForStop } from '../signals.ts';
+import { aborted } from '../signals.ts';
 
 export const API_PORT = 8080;
 
@@ -47,30 +42,20 @@ export async function apiCommand(context: CommandContext): Promise<void> {
   });
 }
 
-interface Serving {
-  db: Database;
-  installation: Installation;
+interface Serving extends Opened {
   secret: Buffer;
-  stop: AbortSignal;
 }
 
 /** What processes that serve have in common: a database that they wait for, and an orderly end. */
 export async function serve(
-  { config, output }: CommandContext,
+  context: CommandContext,
   name: string,
   work: (serving: Serving) => Promise<void>,
 ): Promise<void> {
-  const held: { installation?: Installation } = {};
-  const stop = listenForStop(systemClock, () => endAtOnce(held.installation));
-  await using cleanup = new AsyncDisposableStack();
-  cleanup.defer(() => stop.dispose());
-  const installation = await openInstallation(config, output, connectEmbedded);
-  held.installation = installation;
-  cleanup.defer(installation.stop);
-  await migrateEmbedded(installation, config, output);
-  const db = openPools(config, installation, name);
-  cleanup.defer(() => db.close());
-  const check = () => checkDatabase(db);
-  if (!(await whenReachable(output, stop.signal, check, config.migration_wait_ms))) return;
-  await work({ db, installation, secret: secretOf(installation), stop: stop.signal });
+  const { config, output } = context;
+  await withInstallation(context, { name, migrate: true }, async ({ db, installation, stop }) => {
+    const check = () => checkDatabase(db);
+    if (!(await whenReachable(output, stop, check, config.migration_wait_ms))) return;
+    await work({ db, installation, secret: secretOf(installation), stop });
+  });
 }

@@ -2,10 +2,8 @@ import type { ReadinessReport, ReadinessResult } from '@carillon/contract';
 import { ping, systemClock } from '@carillon/engine';
 import { checkReadiness } from '@carillon/readiness';
 import type { CommandContext } from '../context.ts';
-import { connectEmbedded } from '../embedded/embedded.ts';
-import { endAtOnce, type Installation, openDrivers, openInstallation, openPools, secretOf } from '../installation.ts';
+import { openDrivers, secretOf, withInstallation } from '../installation.ts';
 import { duration, type Output, table } from '../output.ts';
-import { listenForStop } from '../signals.ts';
 
 const NOT_READY = 1;
 
@@ -14,33 +12,27 @@ const NOT_READY = 1;
  * logins is what the report is to tell.
  */
 export async function readinessCommand(
-  { config, output }: CommandContext,
+  context: CommandContext,
   options: { timeout: number; askCarrier?: boolean },
 ): Promise<number> {
-  const held: { installation?: Installation } = {};
-  const stop = listenForStop(systemClock, () => endAtOnce(held.installation));
-  await using cleanup = new AsyncDisposableStack();
-  cleanup.defer(() => stop.dispose());
-  const installation = await openInstallation(config, output, connectEmbedded);
-  held.installation = installation;
-  cleanup.defer(installation.stop);
-  const db = openPools(config, installation, 'readiness');
-  cleanup.defer(() => db.close());
-  await ping(db);
-  const report = await checkReadiness({
-    db,
-    app_url: installation.app_url,
-    drivers: openDrivers(config),
-    secret: secretOf(installation),
-    limits: config.limits,
-    clock: systemClock,
-    timeout_ms: options.timeout * 1_000,
-    ask_carrier: options.askCarrier === true,
-    stop: stop.signal,
+  const { config, output } = context;
+  return await withInstallation(context, { name: 'readiness', migrate: false }, async ({ db, installation, stop }) => {
+    await ping(db);
+    const report = await checkReadiness({
+      db,
+      app_url: installation.app_url,
+      drivers: openDrivers(config),
+      secret: secretOf(installation),
+      limits: config.limits,
+      clock: systemClock,
+      timeout_ms: options.timeout * 1_000,
+      ask_carrier: options.askCarrier === true,
+      stop,
+    });
+    show(output, report);
+    output.result(report);
+    return report.ok ? 0 : NOT_READY;
   });
-  show(output, report);
-  output.result(report);
-  return report.ok ? 0 : NOT_READY;
 }
 
 function show(output: Output, { ok, points, beyond, took_ms }: ReadinessReport): void {
