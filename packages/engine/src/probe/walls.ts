@@ -11,18 +11,17 @@ export interface WallsProbe {
   breaches: string[];
 }
 
+const BUSINESS_TABLES = `SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+  WHERE c.relnamespace = to_regnamespace('carillon') AND c.relkind IN ('r', 'p') AND a.attname = 'business_id'
+    AND NOT a.attisdropped`;
+
 /**
  * Tries the walls between businesses through the application's login: every table of `mine` for rows of anybody else,
  * and for rows of `other` (a canary too, so that a wall that is down costs nobody anything) to read, change, delete and
  * adopt, in a transaction that is rolled back; every table without a business; then the catalog and the logins.
  */
 export async function probeWalls(db: Database, mine: BusinessId, other: BusinessId): Promise<WallsProbe> {
-  const tables = await queryGlobal<{ tables: number }>(
-    db,
-    `SELECT count(*) AS tables FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-     WHERE c.relnamespace = to_regnamespace('carillon') AND c.relkind IN ('r', 'p') AND a.attname = 'business_id'
-       AND NOT a.attisdropped`,
-  );
+  const tables = await queryGlobal<{ tables: number }>(db, `SELECT count(*) AS tables FROM (${BUSINESS_TABLES}) t`);
   const [catalog, attacked, unset] = await Promise.all([readCatalog(db), attack(db, mine, other), withoutBusiness(db)]);
   return { tables: tables[0]?.tables ?? 0, breaches: [...catalog.causes, ...attacked, ...unset, ...catalog.grants] };
 }
@@ -41,9 +40,7 @@ async function attack(db: Database, mine: BusinessId, other: BusinessId): Promis
         attempt record;
         hits bigint;
       BEGIN
-        FOR tab IN SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-                    WHERE c.relnamespace = 'carillon'::regnamespace AND c.relkind IN ('r', 'p')
-                      AND a.attname = 'business_id' AND NOT a.attisdropped ORDER BY 1 LOOP
+        FOR tab IN ${BUSINESS_TABLES} ORDER BY 1 LOOP
           FOR attempt IN SELECT * FROM (VALUES
             ('read a row of another business',
              'SELECT FROM carillon.%1$I WHERE business_id <> %2$L LIMIT 1'),
@@ -86,9 +83,7 @@ async function withoutBusiness(db: Database): Promise<string[]> {
          tab text;
          hits bigint;
        BEGIN
-         FOR tab IN SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-                     WHERE c.relnamespace = 'carillon'::regnamespace AND c.relkind IN ('r', 'p')
-                       AND a.attname = 'business_id' AND NOT a.attisdropped ORDER BY 1 LOOP
+         FOR tab IN ${BUSINESS_TABLES} ORDER BY 1 LOOP
            BEGIN
              EXECUTE format('SELECT FROM carillon.%I LIMIT 1', tab);
              GET DIAGNOSTICS hits = ROW_COUNT;
