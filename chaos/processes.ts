@@ -39,10 +39,14 @@ export interface Processes {
 
 export function createProcesses(options: { logs: string; dataDir: string }): Processes {
   const running = new Set<Running>();
-  const reaper: ChildProcess = spawn(process.execPath, [path.join(import.meta.dirname, 'reaper.ts'), options.dataDir], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-    detached: true,
-  });
+  const reaper: ChildProcess = spawn(
+    process.execPath,
+    [path.join(root, 'test/support/group-reaper.ts'), options.dataDir],
+    {
+      stdio: ['pipe', 'ignore', 'ignore'],
+      detached: true,
+    },
+  );
   reaper.unref();
   reaper.stdin?.on('error', () => {});
   const tellReaper = (line: string | number) => void reaper.stdin?.write(`${line}\n`);

@@ -39,7 +39,7 @@ let reaper: ChildProcess | undefined;
 /** Kills what a run of the tests leaves behind that is itself killed. */
 function reap(group: number): void {
   if (!reaper) {
-    reaper = spawn(process.execPath, [path.join(import.meta.dirname, 'reaper.ts')], {
+    reaper = spawn(process.execPath, [path.join(root, 'test/support/group-reaper.ts')], {
       stdio: ['pipe', 'ignore', 'ignore'],
       detached: true,
     });

@@ -1,9 +1,9 @@
 import { createInterface } from 'node:readline';
-import { connectEmbedded } from '@carillon/cli';
 
-// Told of each process group that a trial starts (its id on a line) and that ends (the same, negative). When the pipe
-// breaks, the trial is over, however it ended: what is left of it goes, the database's server too. Files stay.
-const dataDir = process.argv[2] ?? '';
+// Told of each process group that a test file or a trial starts (its id on a line) and that ends (the same, negative).
+// When the pipe breaks, whoever started them is gone, however it ended: what is left of the groups goes with it. So does
+// the embedded database's server in the directory named by the argument, unless "done" was said; its files stay.
+const [dataDir] = process.argv.slice(2);
 const groups = new Set<number>();
 let orderly = false;
 for await (const line of createInterface({ input: process.stdin })) {
@@ -19,8 +19,9 @@ for (const group of groups) {
     // Gone already.
   }
 }
-if (!orderly) {
+if (dataDir !== undefined && !orderly) {
   // Taking it over is the way to stop it.
+  const { connectEmbedded } = await import('@carillon/cli');
   const embedded = await connectEmbedded({ dataDir });
   await embedded.stop();
 }
