@@ -233,7 +233,10 @@ describe('a claim', () => {
 
 describe('an attempt', () => {
   it('holds its line while it is unknown', async () => {
-    const { mine, attempt } = await claimed();
+    const tenant = await createTenant(fixture, { leads: 2, lines: 1 });
+    const mine = await lease(fixture, tenant, await startRun(fixture, tenant, { concurrency: 5 }));
+    const [attempt] = await claimAll(fixture, mine, 1);
+    if (!attempt) throw new Error('nothing was claimed');
     await record(fixture, attempt, { kind: 'unknown', cause: 'reset' });
     expect(await claimOnce(fixture, mine)).toMatchObject({ state: 'lines', attempts: [] });
   });

@@ -1,0 +1,209 @@
+import type { Equivalent, Mutant } from '../mutant.ts';
+
+const ACCOUNT = 'packages/engine/src/business/carrier-accounts.ts';
+const ERASE = 'packages/engine/src/lead/erase.ts';
+const IMPORT = 'packages/engine/src/lead/import-state.ts';
+const KEYS = 'packages/engine/src/business/keys.ts';
+const KNOWN = 'packages/engine/src/adopt/known.ts';
+const LISTS = 'packages/engine/src/lead/lists.ts';
+const MAKE = 'packages/engine/src/adopt/make-run.ts';
+const STAGE = 'packages/engine/src/adopt/stage.ts';
+const UPDATE = 'packages/engine/src/lead/update-leads.ts';
+const ACCOUNTS = 'packages/engine/test/carrier-accounts.test.ts';
+const ADOPTS = 'packages/engine/test/adopt-kill.test.ts';
+const BEHIND = 'packages/engine/test/behind-locks.test.ts';
+const ERASES = 'packages/engine/test/erase.test.ts';
+const FAULTS = 'packages/engine/test/import-faults.test.ts';
+const ORDERS = 'packages/engine/test/orders.test.ts';
+
+export const leadMutants: Mutant[] = [
+  {
+    name: 'erase-runs-lock',
+    what: 'the lock on the runs of a lead that is erased',
+    file: ERASE,
+    find: 'ORDER BY business_id, run_id FOR NO KEY UPDATE`',
+    replace: 'ORDER BY business_id, run_id`',
+    catcher: { test: BEHIND, title: 'a lead is not erased whose call is begun meanwhile' },
+  },
+  {
+    name: 'erase-runs-order',
+    what: 'ORDER BY: runs are locked in the order of their keys',
+    file: ERASE,
+    find: 'ORDER BY business_id, run_id FOR NO KEY UPDATE`',
+    replace: 'FOR NO KEY UPDATE`',
+    catcher: { test: ORDERS, title: 'runs are locked in the order of their keys by an erasure' },
+  },
+  {
+    name: 'erase-lead-lock',
+    what: 'the lock on a lead that is erased: a run takes it up meanwhile',
+    file: 'packages/engine/src/lead/view.ts',
+    find: '`${LEAD} FOR UPDATE`',
+    replace: 'LEAD',
+    catcher: { test: ERASES, title: 'waits for a run that is just taking the lead up' },
+  },
+  {
+    name: 'erase-run-taken-up',
+    what: 'the second look at the runs, behind the lock on the lead',
+    file: ERASE,
+    find: 'if (jobs.some(({ run_id }) => !runs.has(run_id))) return null;',
+    replace: '',
+    catcher: { test: ERASES, title: 'waits for a run that is just taking the lead up' },
+  },
+  {
+    name: 'erase-twice',
+    what: 'the look whether somebody else has erased the lead meanwhile',
+    file: ERASE,
+    find: 'if (lead.erased_at) return null;',
+    replace: '',
+    catcher: { test: ERASES, title: 'is done once' },
+  },
+  {
+    name: 'erase-open-call',
+    what: 'that a lead whose call is open is not erased',
+    file: ERASE,
+    find: '  await refuseOpenCalls(tx, lead_id);\n',
+    replace: '',
+    catcher: { test: ERASES, title: 'is refused while a call is open' },
+  },
+  {
+    name: 'import-list-lock',
+    what: 'the lock on a list that is imported into',
+    file: IMPORT,
+    find: 'WHERE business_id = $1 AND list_id = $2 FOR NO KEY UPDATE',
+    replace: 'WHERE business_id = $1 AND list_id = $2',
+    catcher: { test: BEHIND, title: 'an import sees the import that begins meanwhile' },
+  },
+  {
+    name: 'import-fence',
+    what: 'the fence of an import: one that was taken over writes on',
+    file: IMPORT,
+    find: "if (list.import_id !== fence.import_id) throw new CarillonError('import_in_progress');",
+    replace: '',
+    catcher: { test: FAULTS, title: 'the first, waking, is fenced off' },
+  },
+  {
+    name: 'import-alive',
+    what: 'that an import which is alive is not taken over',
+    file: IMPORT,
+    find: "if (row?.state === 'running' && !row.stale) throw new CarillonError('import_in_progress');",
+    replace: '',
+    catcher: { test: FAULTS, title: 'at once: one goes on, the others are told' },
+  },
+  {
+    name: 'import-failed-once',
+    what: 'that an import which was taken over lets go of nothing',
+    file: IMPORT,
+    find: "WHERE business_id = $1 AND list_id = $2 AND import_id = $3', [",
+    replace: "WHERE business_id = $1 AND list_id = $2 AND $3::bigint > 0', [",
+    catcher: { test: FAULTS, title: 'the first, waking, is fenced off' },
+  },
+  {
+    name: 'import-leads-order',
+    what: 'ORDER BY: leads are locked in the order of their numbers',
+    file: UPDATE,
+    find: '     ORDER BY new.phone\n',
+    replace: '',
+    catcher: { test: ORDERS, title: 'leads are made in the order of their numbers by an import' },
+  },
+  {
+    name: 'import-lead-offset',
+    what: 'OFFSET 0 of the look-up of a lead by its number',
+    file: UPDATE,
+    find: 'phone = new.phone OFFSET 0) lead',
+    replace: 'phone = new.phone) lead',
+    catcher: { test: 'packages/engine/test/import-large.test.ts' },
+  },
+  {
+    name: 'import-member-offset',
+    what: 'OFFSET 0 of the look-up of a lead’s place in the list',
+    file: UPDATE,
+    find: 'lead_id = lead.lead_id OFFSET 0) member',
+    replace: 'lead_id = lead.lead_id) member',
+    catcher: { test: 'packages/engine/test/import-large.test.ts' },
+  },
+  {
+    name: 'lead-made-meanwhile',
+    what: 'ON CONFLICT: somebody else makes the lead meanwhile',
+    file: 'packages/engine/src/lead/create-lead.ts',
+    find: 'ON CONFLICT ON CONSTRAINT unique_lead_phone DO NOTHING RETURNING lead_id`',
+    replace: 'RETURNING lead_id`',
+    catcher: { test: 'packages/engine/test/leads.test.ts' },
+  },
+  {
+    name: 'list-named-lock',
+    what: 'the lock on the business: two people make the same list',
+    file: LISTS,
+    find: 'FOR NO KEY UPDATE',
+    replace: '',
+    catcher: { test: BEHIND, title: 'a list of a name is found that is made meanwhile' },
+  },
+  {
+    name: 'account-numbers-lock',
+    what: 'the lock on the business: two people enter the same number',
+    file: ACCOUNT,
+    find: "await tx.query('SELECT 1 FROM carillon.businesses WHERE business_id = $1 FOR NO KEY UPDATE', [tx.business_id]);",
+    replace: '',
+    catcher: { test: ACCOUNTS, title: 'has them to itself also when it is entered twice at once' },
+  },
+  {
+    name: 'account-move-lock',
+    what: 'the lock on an account that moves',
+    file: ACCOUNT,
+    find: 'carillon.carrier_accounts\n       WHERE business_id = $1 AND carrier_account_id = $2 FOR NO KEY UPDATE`',
+    replace: 'carillon.carrier_accounts\n       WHERE business_id = $1 AND carrier_account_id = $2`',
+    catcher: { test: BEHIND, title: 'an account tells from where it moves' },
+  },
+  {
+    name: 'lane-resume-lock',
+    what: 'the lock on a lane that a person resumes',
+    file: ACCOUNT,
+    find: 'carillon.lanes\n       WHERE business_id = $1 AND carrier_account_id = $2 FOR NO KEY UPDATE`',
+    replace: 'carillon.lanes\n       WHERE business_id = $1 AND carrier_account_id = $2`',
+    catcher: { test: BEHIND, title: 'a person who resumes a lane is told why it was halted meanwhile' },
+  },
+  {
+    name: 'last-owner-lock',
+    what: 'the lock on the business: two owners revoke each other’s key',
+    file: KEYS,
+    find: "await tx.query('SELECT 1 FROM carillon.businesses WHERE business_id = $1 FOR NO KEY UPDATE', [business_id]);",
+    replace: '',
+    catcher: { test: 'packages/engine/test/keys.test.ts', title: 'when two owners revoke each other at once' },
+  },
+  {
+    name: 'adoption-lock',
+    what: 'the lock that lets one adoption into a database at a time',
+    file: 'packages/engine/src/adopt/lock.ts',
+    find: 'if (!rows[0]?.got)',
+    replace: 'if (!rows[0])',
+    catcher: { test: ADOPTS, title: 'is refused while another one is under way' },
+  },
+  {
+    name: 'adoption-batch-cursor',
+    what: 'the look where the adoption stands, of each batch',
+    file: STAGE,
+    find: 'if (adoption?.jobs_cursor !== from)',
+    replace: 'if (!adoption)',
+    catcher: { test: ADOPTS, title: 'does nothing twice where the lock is lost' },
+  },
+  {
+    name: 'adoption-batch-lock',
+    what: 'the lock of each batch on its adoption',
+    file: STAGE,
+    find: 'WHERE business_id = $1 AND adoption_id = $2 FOR UPDATE',
+    replace: 'WHERE business_id = $1 AND adoption_id = $2',
+    catcher: { test: ADOPTS, title: 'does nothing twice where the lock is lost' },
+  },
+];
+
+export const leadEquivalents: Equivalent[] = [
+  {
+    file: MAKE,
+    what: 'the lock on the adoption and the expected state of a run that is made',
+    why: 'the lock on adoptions, which is mutated, lets one in at a time; without all three a run would be made twice, which its key refuses',
+  },
+  {
+    file: KNOWN,
+    what: 'OFFSET 0 in the look-ups of an adoption',
+    why: 'an adoption happens once; what it costs is measured with a million rows, and its plans are not looked at',
+  },
+];

@@ -1,0 +1,248 @@
+import type { Equivalent, Mutant } from '../mutant.ts';
+
+const ACCOUNTS = 'packages/engine/src/restore/accounts.ts';
+const NOTICE = 'packages/engine/src/restore/notice.ts';
+const REVIEW = 'packages/engine/src/restore/review.ts';
+const STATE = 'packages/engine/src/restore/state.ts';
+const WATCH = 'packages/engine/src/restore/watch.ts';
+const SETTLE = 'packages/worker/src/restore.ts';
+const RESTORE = 'packages/engine/test/restore.test.ts';
+const BEHIND = 'packages/engine/test/behind-locks.test.ts';
+const FORGOTTEN = 'packages/engine/test/restore-fences.test.ts';
+const SETTLES = 'packages/worker/test/settle-restore.test.ts';
+const LIST = 'puts under review who has a call that no attempt has';
+
+export const restoreMutants: Mutant[] = [
+  {
+    name: 'whole-suspected',
+    what: 'the suspicion, in the question that a claim asks',
+    file: STATE,
+    find: 'WHERE s.singleton AND s.suspected_at IS NULL AND (s.place',
+    replace: 'WHERE s.singleton AND (s.place',
+    catcher: { test: RESTORE, title: 'nothing is claimed by anybody, nothing resumed' },
+  },
+  {
+    name: 'whole-place',
+    what: 'the place of the database, in the question that a claim asks',
+    file: STATE,
+    find: 'AND (s.place IS NULL OR s.place = ${HERE})',
+    replace: '',
+    catcher: { test: RESTORE, title: 'another timeline, by the claim itself' },
+  },
+  {
+    name: 'whole-beat',
+    what: 'what this process wrote last, in the question that a claim asks',
+    file: STATE,
+    find: 'WHERE w.witness_id = $1 AND w.beat >= $2::bigint))) AS whole`',
+    replace: 'WHERE w.witness_id = $1 AND $2::bigint > 0))) AS whole`',
+    catcher: { test: RESTORE, title: 'an older state, by a process that lived through it' },
+  },
+  {
+    name: 'objection-place',
+    what: 'the look whether the database is in another place',
+    file: STATE,
+    find: 'if (state.place !== null && state.place !== state.here) return placeChanged(state.place, state.here);',
+    replace: '',
+    catcher: { test: RESTORE, title: 'another place, in part' },
+  },
+  {
+    name: 'objection-restores',
+    what: 'the look whether the database has forgotten a restore',
+    file: STATE,
+    find: 'if (state.restores < known.restores)',
+    replace: 'if (state.restores < 0)',
+    catcher: { test: RESTORE, title: 'that a restore which was noticed is forgotten' },
+  },
+  {
+    name: 'objection-unknown-witness',
+    what: 'the look whether the database knows this process',
+    file: STATE,
+    find: 'if (beat === null) return `an older state: it does not know ${known.witness_id}, which had written to it`;',
+    replace: 'if (beat === null) return null;',
+    catcher: { test: RESTORE, title: 'a state from before the process began' },
+  },
+  {
+    name: 'objection-beats',
+    what: 'the look whether the database has what this process wrote',
+    file: STATE,
+    find: 'if (beat < known.beat)',
+    replace: 'if (beat < 0)',
+    catcher: { test: RESTORE, title: 'an older state, by a process that lived through it' },
+  },
+  {
+    name: 'noticed-once',
+    what: 'that of several processes one notices a restore',
+    file: NOTICE,
+    find: 'WHERE singleton AND suspected_at IS NULL RETURNING restores)',
+    replace: 'WHERE singleton RETURNING restores)',
+    catcher: { test: FORGOTTEN, title: 'is noticed once, whoever says so' },
+  },
+  {
+    name: 'noticed-restores',
+    what: 'how many restores a process remembers that the database has forgotten',
+    file: NOTICE,
+    find: 'greatest(restores, $4::int) + 1',
+    replace: '0 * $4::int + restores + 1',
+    catcher: { test: RESTORE, title: 'that a restore which was noticed is forgotten' },
+  },
+  {
+    name: 'paused-while-suspected',
+    what: 'the look, under the run’s lock, whether it is acknowledged meanwhile',
+    file: NOTICE,
+    find: 'if (!(await isSuspected(tx))) return false;',
+    replace: '',
+    catcher: { test: BEHIND, title: 'a run is not paused for a restore that is acknowledged meanwhile' },
+  },
+  {
+    name: 'paused-run-lock',
+    what: 'that this look comes behind the run’s lock',
+    file: NOTICE,
+    find: '        await lockRun(tx, run_id);\n',
+    replace: '',
+    catcher: { test: BEHIND, title: 'a run is not paused for a restore that is acknowledged meanwhile' },
+  },
+  {
+    name: 'acknowledged-restore',
+    what: 'that a person acknowledges the restore that was seen',
+    file: STATE,
+    find: 'WHERE singleton AND suspected_at IS NOT NULL AND restores = $3 RETURNING restores)',
+    replace: 'WHERE singleton AND suspected_at IS NOT NULL AND $3::int >= 0 RETURNING restores)',
+    catcher: { test: FORGOTTEN, title: 'is acknowledged only as the one that was seen' },
+  },
+  {
+    name: 'first-place',
+    what: 'that only the first process says where the database stands',
+    file: STATE,
+    find: 'WHERE singleton AND place IS NULL AND suspected_at IS NULL`',
+    replace: 'WHERE singleton AND suspected_at IS NULL`',
+    catcher: { test: FORGOTTEN, title: 'is told its place by the first process alone' },
+  },
+  {
+    name: 'raised-beat',
+    what: 'that a process does not write on in an older state',
+    file: WATCH,
+    find: 'WHERE witness_id = $1 AND beat >= $2 RETURNING beat`',
+    replace: 'WHERE witness_id = $1 AND $2::bigint >= 0 RETURNING beat`',
+    catcher: { test: FORGOTTEN, title: 'that is put back between a look and a write is written to by nobody' },
+  },
+  {
+    name: 'enrolled-beat',
+    what: 'that a process’s count never falls',
+    file: WATCH,
+    find: 'beat = greatest(w.beat, $2::bigint) + 1',
+    replace: 'beat = w.beat + 1 + 0 * $2::bigint',
+    catcher: { test: FORGOTTEN, title: 'is believed from then on with what its processes have counted' },
+  },
+  {
+    name: 'settle-open-attempts',
+    what: 'that attempts which the database knows are settled first',
+    file: ACCOUNTS,
+    find: 'if (open) return null;',
+    replace: '',
+    catcher: { test: RESTORE, title: 'is asked by one worker at a time, and not while an attempt is open' },
+  },
+  {
+    name: 'settle-turn',
+    what: 'that one worker at a time asks for the list',
+    file: ACCOUNTS,
+    find: 'if (taken.length === 0) return null;',
+    replace: '',
+    catcher: { test: RESTORE, title: 'is asked by one worker at a time, and not while an attempt is open' },
+  },
+  {
+    name: 'settled-once',
+    what: 'that an account is settled once for each restore',
+    file: ACCOUNTS,
+    find: 'AND restores_settled < $3 RETURNING 1`',
+    replace: 'AND $3::int > 0 RETURNING 1`',
+    catcher: { test: FORGOTTEN, title: 'is settled once for each restore' },
+  },
+  {
+    name: 'review-run-lives',
+    what: 'the look, under the lock, whether the run still goes on',
+    file: REVIEW,
+    find: 'if (!LIVE.includes(run.status)) return 0;',
+    replace: '',
+    catcher: { test: BEHIND, title: 'nobody of a run that is stopped meanwhile is put under review' },
+  },
+  {
+    name: 'review-waits-for-a-call',
+    what: 'that only who waits for a call is put under review',
+    file: REVIEW,
+    find: "WHERE j.status IN ('queued', 'waiting') ORDER BY j.seq`",
+    replace: 'WHERE true ORDER BY j.seq`',
+    catcher: { test: RESTORE, title: LIST },
+  },
+  {
+    name: 'review-known-calls',
+    what: 'the calls that attempts have',
+    file: REVIEW,
+    find: 'const unknown = ours.filter((call) => !known.has(call.call_id));',
+    replace: 'const unknown = ours;',
+    catcher: { test: RESTORE, title: LIST },
+  },
+  {
+    name: 'review-forgotten-again',
+    what: 'that a forgotten call which is noted stays forgotten',
+    file: REVIEW,
+    find: ' AND reason <> $5`',
+    replace: ' AND $5::text IS NOT NULL`',
+    catcher: { test: RESTORE, title: LIST },
+  },
+  {
+    name: 'review-noted-once',
+    what: 'ON CONFLICT: a call that is noted already',
+    file: REVIEW,
+    find: '\n       ON CONFLICT (business_id, carrier_account_id, call_id) DO NOTHING RETURNING 1)',
+    replace: '\n       RETURNING 1)',
+    catcher: { test: RESTORE, title: LIST },
+  },
+  {
+    name: 'review-rows-to-come',
+    what: 'jobs that have no row yet',
+    file: REVIEW,
+    find: '  while ((await inBusiness(db, business_id, (tx) => fill(tx, run_id, limits.fill_batch_jobs))) > 0);\n',
+    replace: '',
+    catcher: { test: RESTORE, title: 'reaches jobs that have no row yet' },
+  },
+  {
+    name: 'list-grace',
+    what: 'the wait, by the worker’s own clock, until what was under way must be in the list',
+    file: SETTLE,
+    find: 'if (clock.monotonicMs() - since_ms < grace_ms) return null;',
+    replace: '',
+    catcher: { test: SETTLES, title: 'is asked for only when what was under way must be in it' },
+  },
+  {
+    name: 'list-next-restore',
+    what: 'that each restore waits anew',
+    file: SETTLE,
+    find: 'if (state.restores !== suspected.restores)',
+    replace: 'if (state.restores === 0)',
+    catcher: { test: SETTLES, title: 'is asked for only when what was under way must be in it' },
+  },
+  {
+    name: 'list-every-page',
+    what: 'the pages of the account’s list behind the first',
+    file: SETTLE,
+    find: 'page = listed.next;',
+    replace: 'page = null;',
+    catcher: { test: SETTLES, title: 'is read to its last page' },
+  },
+  {
+    name: 'list-error',
+    what: 'that an account whose list can’t be read is not settled',
+    file: SETTLE,
+    find: "if (listed.kind === 'error') return `the carrier did not list its calls: ${listed.cause}`;",
+    replace: "if (listed.kind === 'error') break;",
+    catcher: { test: SETTLES, title: 'that can not be read settles nothing, and says why' },
+  },
+];
+
+export const restoreEquivalents: Equivalent[] = [
+  {
+    file: REVIEW,
+    what: 'OFFSET 0 and the bounds with ORDER BY in the look-up of calls that are known',
+    why: 'they are those of `boundCallIds`, which are mutated; a restore is rare, and its plans are not looked at',
+  },
+];
