@@ -1,14 +1,19 @@
+import { Policy } from '@carillon/contract';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { expireDialing, findDue, takeTurn } from '../src/call/tend.ts';
 import { takeUnwanted } from '../src/call/unwanted.ts';
+import type { Evidence } from '../src/call/attempt.ts';
+import { importLeads } from '../src/lead/import.ts';
 import { inBusiness } from '../src/db/database.ts';
 import { heartbeat } from '../src/run/heartbeat.ts';
 import { leaseRun, leaseRuns } from '../src/run/lease.ts';
 import {
+  actor,
   claimAll,
   claimOnce,
   createFixture,
   createTenant,
+  ended,
   type Fixture,
   lease,
   live,
@@ -127,6 +132,69 @@ describe('an open attempt from before the clock was set back', () => {
     const mine = (calls: { business_id: number }[]) => calls.filter((call) => call.business_id === tenant.business_id);
     expect(mine(await takeUnwanted(fixture.db, fixture.limits))).toMatchObject([{ call_id: 'C2' }]);
     expect(mine(await takeUnwanted(fixture.db, fixture.limits))).toEqual([]);
+  });
+});
+
+describe('a job that was told to wait before the clock was set back', () => {
+  const minutes = (left_us: number | undefined) => Math.round((left_us ?? 0) / 60_000_000);
+
+  /** Of a job's waiting, as the database's clock has it now, in minutes. */
+  async function left(run_id: number): Promise<number> {
+    const [row] = await fixture.rows<{ left_us: number }>(
+      `SELECT (due_us - extract(epoch FROM clock_timestamp()) * 1000000)::float8 AS left_us
+       FROM carillon.job_schedule WHERE run_id = $1`,
+      [run_id],
+    );
+    return minutes(row?.left_us);
+  }
+
+  const waitLonger = (run_id: number) =>
+    fixture.rows('UPDATE carillon.job_schedule SET due_us = due_us + 3600000000 WHERE run_id = $1', [run_id]);
+
+  async function waiting(evidence: Evidence, retry?: { times: number; after_s: number }) {
+    const tenant = await createTenant(fixture, { leads: 1 });
+    const policy = retry ? { policy: Policy.parse({ retry: { busy: retry } }) } : {};
+    const run_id = await startRun(fixture, tenant, policy);
+    const mine = await lease(fixture, tenant, run_id);
+    const [attempt] = await claimAll(fixture, mine, 1);
+    if (!attempt) throw new Error('nothing was claimed');
+    await record(fixture, attempt, { kind: 'unknown', cause: 'timeout' });
+    await record(fixture, attempt, evidence);
+    return { run_id, mine };
+  }
+
+  it('is due at once where nothing makes it wait', async () => {
+    const { run_id, mine } = await waiting({ kind: 'absent' });
+    await waitLonger(run_id);
+    expect(await left(run_id)).toBe(60);
+    expect((await claimOnce(fixture, mine)).attempts).toEqual([]);
+    expect((await claimOnce(fixture, mine)).attempts).toHaveLength(1);
+  });
+
+  it('waits for its next try as long as its policy says, and not the hour as well', async () => {
+    const { run_id, mine } = await waiting(ended('C1', 'busy'), { times: 1, after_s: 600 });
+    expect((await claimOnce(fixture, mine)).attempts).toEqual([]);
+    expect(await left(run_id)).toBe(10);
+    await waitLonger(run_id);
+    expect(await left(run_id)).toBe(70);
+    expect((await claimOnce(fixture, mine)).attempts).toEqual([]);
+    expect(await left(run_id)).toBe(10);
+  });
+});
+
+describe('an import that was touched before the clock was set back', () => {
+  it('and whose process is gone does not keep its list for an hour', async () => {
+    const { business_id, list_id } = await createTenant(fixture, { leads: 1 });
+    await fixture.rows(
+      `WITH i AS (INSERT INTO carillon.list_imports (business_id, list_id, state, touched_at)
+                  VALUES ($1, $2, 'running', now() + interval '1 hour') RETURNING import_id)
+       UPDATE carillon.lists SET import_id = i.import_id FROM i WHERE list_id = $2`,
+      [business_id, list_id],
+    );
+    async function* file() {
+      yield Buffer.from('phone\n+972521234567');
+    }
+    expect(await importLeads(fixture.db, business_id, list_id, file(), { actor })).toMatchObject({ accepted: 1 });
   });
 });
 

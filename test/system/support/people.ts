@@ -152,7 +152,7 @@ export function follow(api_url: string, key: string, run_id: number): Follower {
       text = events.pop() ?? '';
       for (const event of events) {
         const data = /^data: (.*)$/m.exec(event)?.[1];
-        if (data !== undefined) told.push({ at_ms: performance.now(), ...(JSON.parse(data) as (typeof told)[number]) });
+        if (data !== undefined) told.push({ ...(JSON.parse(data) as (typeof told)[number]), at_ms: performance.now() });
       }
     }
   }

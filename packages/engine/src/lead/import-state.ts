@@ -91,8 +91,9 @@ type ImportRow = Omit<Import, 'rejected_url' | 'created_at' | 'touched_at' | 'im
 const COLUMNS = `import_id, list_id, state, request_hash, lines, accepted, duplicates, rejected, updated, reasons, file,
   bytes_read, error, created_at, touched_at`;
 
+/** Touched in the future: before the database's clock was set back, by whoever that was. */
 const IMPORT = `
-  SELECT ${COLUMNS}, touched_at < now() - $3 * interval '1 ms' AS stale
+  SELECT ${COLUMNS}, touched_at NOT BETWEEN now() - $3 * interval '1 ms' AND now() + interval '2 s' AS stale
   FROM carillon.list_imports WHERE business_id = $1`;
 
 async function findByKey(tx: Tx, list_id: ListId, idempotency_key: string, limits: ImportLimits) {
