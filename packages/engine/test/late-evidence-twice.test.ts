@@ -1,3 +1,4 @@
+import type { RunId } from '@carillon/contract';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../../../test/support/wait.ts';
@@ -8,18 +9,15 @@ import { inBusiness } from '../src/db/database.ts';
 import { stopRun } from '../src/run/stop.ts';
 import {
   actor,
-  claimAll,
   claimOnce,
   createFixture,
-  createTenant,
   ended,
+  expectRecounted,
   type Fixture,
-  lease,
   live,
+  firstAttempts,
   readRow,
   record,
-  recount,
-  startRun,
 } from './support/fixture.ts';
 
 let fixture: Fixture;
@@ -28,15 +26,7 @@ beforeAll(async () => {
 });
 afterAll(async () => await fixture.close());
 
-/** A run whose first lead's attempt is open, and that attempt. */
-async function oneAttempt(leads = 1, lines = 1) {
-  const tenant = await createTenant(fixture, { leads, lines });
-  const run_id = await startRun(fixture, tenant);
-  const mine = await lease(fixture, tenant, run_id);
-  const [attempt, ...more] = await claimAll(fixture, mine, lines);
-  if (!attempt) throw new Error('nothing was claimed');
-  return { tenant, run_id, mine, attempt, more };
-}
+const oneAttempt = (leads?: number, lines?: number) => firstAttempts(fixture, leads, lines);
 
 async function becomesAbsent(attempt: AttemptKey): Promise<void> {
   await record(fixture, attempt, { kind: 'unknown', cause: 'timeout' });
@@ -65,10 +55,7 @@ async function openAttempts({ business_id, run_id }: AttemptKey): Promise<OpenAt
   );
 }
 
-async function expectTrue(run_id: Parameters<typeof recount>[1]): Promise<void> {
-  const { kept, counted } = await recount(fixture, run_id);
-  expect(kept).toEqual(counted);
-}
+const expectTrue = (run_id: RunId) => expectRecounted(fixture, run_id);
 
 /** Starts `work` while somebody holds the run's lock, and lets go when `waiting` of its statements wait for it. */
 async function behindTheRunsLock<T>(run_id: number, waiting: number, work: () => Promise<T>): Promise<T> {

@@ -1,3 +1,4 @@
+import type { RunId } from '@carillon/contract';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { expireDialing, findDue } from '../src/call/tend.ts';
 import { pauseRun } from '../src/run/pause.ts';
@@ -9,12 +10,13 @@ import {
   createFixture,
   createTenant,
   ended,
+  expectRecounted,
   type Fixture,
   lease,
   live,
+  firstAttempts,
   readRow,
   record,
-  recount,
   startRun,
 } from './support/fixture.ts';
 
@@ -24,15 +26,7 @@ beforeAll(async () => {
 });
 afterAll(async () => await fixture.close());
 
-/** A run whose first lead's attempt is open, and that attempt. */
-async function oneAttempt(leads = 1, lines = 1) {
-  const tenant = await createTenant(fixture, { leads, lines });
-  const run_id = await startRun(fixture, tenant);
-  const mine = await lease(fixture, tenant, run_id);
-  const [attempt, ...more] = await claimAll(fixture, mine, lines);
-  if (!attempt) throw new Error('nothing was claimed');
-  return { tenant, run_id, mine, attempt, more };
-}
+const oneAttempt = (leads?: number, lines?: number) => firstAttempts(fixture, leads, lines);
 
 async function jobStatus(run_id: number, seq = 1): Promise<string> {
   const [job] = await fixture.rows<{ status: string }>(
@@ -49,10 +43,7 @@ async function history(run_id: number) {
   );
 }
 
-async function expectTrue(run_id: Parameters<typeof recount>[1]) {
-  const { kept, counted } = await recount(fixture, run_id);
-  expect(kept).toEqual(counted);
-}
+const expectTrue = (run_id: RunId) => expectRecounted(fixture, run_id);
 
 describe('evidence', () => {
   it('is taken in any order and as often as it comes', async () => {

@@ -11,12 +11,12 @@ import {
   createFixture,
   createTenant,
   ended,
+  expectRecounted,
   type Fixture,
   lease,
   live,
   readRow,
   record,
-  recount,
   startRun,
 } from './support/fixture.ts';
 
@@ -71,8 +71,7 @@ describe('a call that shows up after it was believed absent', () => {
     expect(await appear(lost)).toBe('applied');
     expect(await fateOf(lost)).toEqual(fate);
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'paused', in_progress: 2 });
-    const { kept, counted } = await recount(fixture, run_id);
-    expect(kept).toEqual(counted);
+    await expectRecounted(fixture, run_id);
   });
 
   it('is hung up where the pause that drained was followed by one that did not, and not the other way round', async () => {

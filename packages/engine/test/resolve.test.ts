@@ -11,12 +11,12 @@ import {
   createFixture,
   createTenant,
   ended,
+  expectRecounted,
   type Fixture,
   lease,
   live,
   readRow,
   record,
-  recount,
   startRun,
 } from './support/fixture.ts';
 
@@ -50,10 +50,7 @@ async function underReview(leads: number, policy = {}) {
       await fixture.rows('SELECT call_id, reason FROM carillon.unwanted_calls WHERE business_id = $1', [
         tenant.business_id,
       ]),
-    async expectTrue() {
-      const { kept, counted } = await recount(fixture, run_id);
-      expect(kept).toEqual(counted);
-    },
+    expectTrue: () => expectRecounted(fixture, run_id),
   };
 }
 

@@ -1,5 +1,6 @@
 import { BusinessId, CarrierAccountId, ListId, RunId, type StartRun } from '@carillon/contract';
 import pg from 'pg';
+import { expect } from 'vitest';
 import type { Actor } from '../../src/actor.ts';
 import { createTestDatabase } from '../../../../test/support/database.ts';
 import { guardTrail } from '../../../../test/support/trail-guard.ts';
@@ -125,6 +126,16 @@ export async function claimAll(fixture: Fixture, mine: Lease, wanted: number, wo
   }
 }
 
+/** A run whose first attempts are open, as many as it has lines, and the first of them. */
+export async function firstAttempts(fixture: Fixture, leads = 1, lines = 1) {
+  const tenant = await createTenant(fixture, { leads, lines });
+  const run_id = await startRun(fixture, tenant);
+  const mine = await lease(fixture, tenant, run_id);
+  const [attempt, ...more] = await claimAll(fixture, mine, lines);
+  if (!attempt) throw new Error('nothing was claimed');
+  return { tenant, run_id, mine, attempt, more };
+}
+
 export async function record(fixture: Fixture, key: AttemptKey, evidence: Evidence) {
   const items = [{ key, evidence, actor }];
   const [recorded] = await recordEvidence(fixture.db, key.business_id, key.run_id, items, fixture.limits);
@@ -198,4 +209,10 @@ export async function recount(fixture: Fixture, run_id: RunId) {
   );
   if (!row) throw new Error('no such run');
   return row;
+}
+
+/** The run's counters equal its rows. */
+export async function expectRecounted(fixture: Fixture, run_id: RunId): Promise<void> {
+  const { kept, counted } = await recount(fixture, run_id);
+  expect(kept).toEqual(counted);
 }
