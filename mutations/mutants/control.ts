@@ -204,14 +204,6 @@ export const controlMutants: Mutant[] = [
     catcher: { test: ORDERS, title: 'lie on the disk in the order in which they are called' },
   },
   {
-    name: 'fill-earlier-order',
-    what: 'ORDER BY: the part of the leads in which the next job lies',
-    file: FILL,
-    find: 'first_seq <= $3 ORDER BY first_seq DESC LIMIT 1',
-    replace: 'first_seq <= $3 LIMIT 1',
-    catcher: { test: FOLLOWED, title: 'finds the leads of a stopped run' },
-  },
-  {
     name: 'fill-enough',
     what: 'that rows are made only when few lie ahead',
     file: FILL,

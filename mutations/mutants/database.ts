@@ -126,6 +126,17 @@ export const databaseMutants: Mutant[] = [
     replace: 'if (waited_ms > 1e9)',
     catcher: { test: 'packages/engine/test/migrate.test.ts', title: 'waits for another no longer than it was told' },
   },
+  {
+    name: 'commit-not-answered',
+    what: 'that a transaction whose COMMIT was not answered is not run again by itself',
+    file: 'packages/engine/src/db/patience.ts',
+    find: 'if (unknown && !mine.repeatable) throw new OutcomeUnknownError(error);',
+    replace: '',
+    catcher: {
+      test: 'packages/engine/test/patience.test.ts',
+      title: 'leaves open whether it was done, and is never tried again by itself',
+    },
+  },
 ];
 
 export const databaseEquivalents: Equivalent[] = [

@@ -281,4 +281,31 @@ export const dialMutants: Mutant[] = [
     replace: 'Promise.all([leaveWorkers(db, worker_id)])',
     catcher: { test: 'packages/worker/test/worker.test.ts', title: 'gives its runs back when it stops' },
   },
+  {
+    name: 'expiring-create',
+    what: 'the expiry of a signed create',
+    file: DIAL,
+    find: 'expires_at_ms: Math.min(attempt.deadline_us / 1_000, attempt.deadline_wall_ms),',
+    replace: 'expires_at_ms: attempt.deadline_wall_ms + 86_400_000,',
+    catcher: { test: 'packages/worker/test/expiring-create.test.ts', title: 'beyond its expiry makes no call' },
+  },
+  {
+    name: 'expiring-create-clock',
+    what: 'that the expiry is that of the clock by which absence is counted',
+    file: DIAL,
+    find: 'expires_at_ms: Math.min(attempt.deadline_us / 1_000, attempt.deadline_wall_ms),',
+    replace: 'expires_at_ms: attempt.deadline_wall_ms,',
+    catcher: { test: GATE, title: 'a create expires with the earlier of two clocks' },
+  },
+  {
+    name: 'signed-with-its-expiry',
+    what: 'the expiry in the signature',
+    file: 'packages/carriers/src/twilio/client-validation.ts',
+    find: 'exp: Math.ceil(expires_at_ms / 1_000),',
+    replace: 'exp: Math.ceil(expires_at_ms / 1_000) + 3_600,',
+    catcher: {
+      test: 'packages/carriers/test/twilio-client-validation.test.ts',
+      title: 'a create that has expired when it comes to its effect',
+    },
+  },
 ];

@@ -82,7 +82,7 @@ export const lateMutants: Mutant[] = [
     file: LATE,
     find: 'return stopped ? STOPPED : null;',
     replace: 'return null;',
-    catcher: { test: EVIDENCE, title: 'lets a late call of a stopped run be hung up' },
+    catcher: { test: TWICE, title: 'is kept in the history of a run that is stopping' },
   },
   {
     name: 'late-erased-lead',

@@ -90,6 +90,17 @@ export const leadMutants: Mutant[] = [
     catcher: { test: FAULTS, title: 'at once: one goes on, the others are told' },
   },
   {
+    name: 'import-of-a-time-to-come',
+    what: 'an import that was touched before the clock was set back',
+    file: IMPORT,
+    find: "touched_at NOT BETWEEN now() - $3 * interval '1 ms' AND now() + interval '2 s' AS stale",
+    replace: "touched_at < now() - $3 * interval '1 ms' AS stale",
+    catcher: {
+      test: 'packages/engine/test/clock-set-back.test.ts',
+      title: 'and whose process is gone does not keep its list for an hour',
+    },
+  },
+  {
     name: 'import-failed-once',
     what: 'that an import which was taken over lets go of nothing',
     file: IMPORT,

@@ -24,7 +24,7 @@ export const leaseMutants: Mutant[] = [
     file: LEASE,
     find: '\n     FOR NO KEY UPDATE SKIP LOCKED`',
     replace: '`',
-    catcher: { test: LEASES, title: 'is taken by one of many workers' },
+    catcher: { test: BEHIND, title: 'a run that somebody has locked is passed at once' },
   },
   {
     name: 'lease-skip-locked',
@@ -91,7 +91,7 @@ export const leaseMutants: Mutant[] = [
     file: LEASE,
     find: 'reclaimed && run.lease_claimed ? 1 : 0',
     replace: 'reclaimed ? 1 : 0',
-    catcher: { test: LEASES, title: 'nor to one that has started nothing' },
+    catcher: { test: FENCES, title: 'that starts nothing in each of many leases goes on' },
   },
   {
     name: 'lease-fruitless',

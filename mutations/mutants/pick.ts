@@ -59,6 +59,17 @@ export const pickMutants: Mutant[] = [
     catcher: { test: FENCES, title: 'does not call who waits for later' },
   },
   {
+    name: 'due-clock-set-back',
+    what: 'jobs that were told to wait before the clock was set back',
+    file: 'packages/engine/src/call/claim.ts',
+    find: 'if (exhausted && run.waiting > 0) await bringForwardSetBack(tx, run, now_us);',
+    replace: '',
+    catcher: {
+      test: 'packages/engine/test/clock-set-back.test.ts',
+      title: 'is due at once where nothing makes it wait',
+    },
+  },
+  {
     name: 'due-order',
     what: 'ORDER BY: the longest due first',
     file: CANDIDATES,
@@ -97,7 +108,7 @@ export const pickMutants: Mutant[] = [
     file: CANDIDATES,
     find: 'lead_id = j.lead_id OFFSET 0) l`',
     replace: 'lead_id = j.lead_id) l`',
-    catcher: { test: PLANS },
+    catcher: { test: PLANS, title: 'the plans of the hot statements' },
   },
   {
     name: 'due-job-offset',
@@ -105,7 +116,7 @@ export const pickMutants: Mutant[] = [
     file: CANDIDATES,
     find: 'seq = s.seq OFFSET 0) j',
     replace: 'seq = s.seq) j',
-    catcher: { test: PLANS },
+    catcher: { test: PLANS, title: 'the plans of the hot statements' },
   },
   {
     name: 'jobs-by-stretch',
@@ -121,7 +132,7 @@ export const pickMutants: Mutant[] = [
     file: CLAIM,
     find: "AND seq + 0 = ANY ($5) AND status IN ('queued', 'waiting')",
     replace: "AND seq = ANY ($5) AND status IN ('queued', 'waiting')",
-    catcher: { test: PLANS },
+    catcher: { test: PLANS, title: 'the plans of the hot statements' },
   },
 ];
 

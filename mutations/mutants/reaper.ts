@@ -150,4 +150,20 @@ export const reaperMutants: Mutant[] = [
     replace: 'await unwantedIsOver(context.db, call);\n    if (result.kind === "over") return;',
     catcher: { test: TENDS, title: 'is ordered to, again and again, until the carrier shows that it has' },
   },
+  {
+    name: 'reaper-live-call-own-clock',
+    what: 'that this, too, is waited for by the worker’s own clock',
+    file: REAPER,
+    find: ' || clock.monotonicMs() - first_ms < live_ms) return null;',
+    replace: ') return null;',
+    catcher: { test: TENDS, title: 'keeps its line while it may be live' },
+  },
+  {
+    name: 'reaper-clock-set-back',
+    what: 'attempts of a time to come: the database’s clock was set back behind them',
+    file: REAPER,
+    find: 'const set_back = attempt.intent_us > now_us + CLOCK_SET_BACK_US;',
+    replace: 'const set_back = attempt.intent_us < 0;',
+    catcher: { test: TENDS, title: 'that the database’s clock was set back behind is absent once' },
+  },
 ];

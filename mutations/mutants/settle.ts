@@ -8,8 +8,8 @@ const BREAKER = 'packages/engine/test/lane-breaker.test.ts';
 const EVIDENCE = 'packages/engine/test/late-evidence.test.ts';
 const FENCES = 'packages/engine/test/fences.test.ts';
 const GUARDS = 'packages/engine/test/guards.test.ts';
-const LEASE = 'packages/engine/test/lease.test.ts';
 const ORDERS = 'packages/engine/test/orders.test.ts';
+const POISON = 'packages/engine/test/poison.test.ts';
 
 export const settleMutants: Mutant[] = [
   {
@@ -180,7 +180,7 @@ export const settleMutants: Mutant[] = [
     file: CLOSE,
     find: 'lease_settled = lease_settled OR $13,',
     replace: 'lease_settled = lease_settled AND $13,',
-    catcher: { test: LEASE, title: 'is not refused to a run that finishes something in between' },
+    catcher: { test: FENCES, title: 'that finishes something in each of many leases goes on' },
   },
   {
     name: 'settle-lease-ends',
@@ -261,6 +261,38 @@ export const settleMutants: Mutant[] = [
     find: '(halted_reason IS NULL OR halted_until_us IS NOT NULL) FOR NO KEY UPDATE)',
     replace: '(halted_reason IS NULL OR halted_until_us IS NOT NULL))',
     catcher: { test: BEHIND, title: 'an accepted call leaves a lane halted that a person halts meanwhile' },
+  },
+  {
+    name: 'poison-given-up',
+    what: 'that a lead whose dials end with their worker is left to a person at last',
+    file: CLOSE,
+    find: 'if (fruitless >= limits.fruitless_attempts && !stopped)',
+    replace: 'if (fruitless < 0)',
+    catcher: { test: POISON, title: 'does not stop its run: the others are called' },
+  },
+  {
+    name: 'poison-tried-last',
+    what: 'that such a lead is tried last',
+    file: CLOSE,
+    find: 'fruitless >= TRIED_LAST_AFTER ? TRIED_LAST : closing.outcome',
+    replace: 'closing.outcome',
+    catcher: { test: POISON, title: 'does not stop its run: the others are called' },
+  },
+  {
+    name: 'poison-alone',
+    what: 'that such a lead waits while anybody else of its run is being dialled',
+    file: 'packages/engine/src/call/claim.ts',
+    find: ' || open.dialing_run > 0 ||',
+    replace: ' ||',
+    catcher: { test: POISON, title: 'waits while there is anybody else, and while anybody else is being dialled' },
+  },
+  {
+    name: 'poison-run',
+    what: 'that a run of nothing else fails',
+    file: CLOSE,
+    find: 'options.gave_up === true,',
+    replace: 'false,',
+    catcher: { test: POISON, title: 'of few leads that all end their workers ends as well' },
   },
 ];
 

@@ -134,7 +134,7 @@ export const tendMutants: Mutant[] = [
     file: TEND,
     find: 'AND seq = j.seq OFFSET 0) a',
     replace: 'AND seq = j.seq) a',
-    catcher: { test: PLANS },
+    catcher: { test: PLANS, title: 'the plans of the hot statements' },
   },
   {
     name: 'bound-job-order',
@@ -142,7 +142,7 @@ export const tendMutants: Mutant[] = [
     file: TEND,
     find: 'lead_id >= $2 AND lead_id <= $2 ORDER BY lead_id LIMIT 1) j',
     replace: 'lead_id = $2) j',
-    catcher: { test: PLANS },
+    catcher: { test: PLANS, title: 'the plans of the hot statements' },
   },
   {
     name: 'bound-ended-runs',
@@ -150,7 +150,7 @@ export const tendMutants: Mutant[] = [
     file: TEND,
     find: 'WHERE r.business_id = $1 AND (r.ended_at IS NULL OR r.ended_at >= to_timestamp($3::float8 / 1000000))',
     replace: 'WHERE r.business_id = $1 AND $3::float8 IS NOT NULL',
-    catcher: { test: PLANS },
+    catcher: { test: PLANS, title: 'the plans of the hot statements' },
   },
   {
     name: 'reconcile-now-lately',

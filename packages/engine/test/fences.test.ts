@@ -396,6 +396,20 @@ describe('a run', () => {
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'failed', completed: 1, cancelled: 9 });
   });
 
+  it.each([
+    ['starts nothing', 0],
+    ['finishes something', 1],
+  ])('that %s in each of many leases goes on, though each of its workers dies', async (_, calls) => {
+    const { tenant, run_id, mine: first } = await leased(10, { lines: 1 });
+    for (let [death, mine] = [0, first]; death < 6; death++) {
+      for (const attempt of calls > 0 ? await claimAll(fixture, mine, calls) : [])
+        await record(fixture, attempt, ended(`C${attempt.seq}`, 'completed'));
+      await age(run_id, 31);
+      mine = await lease(fixture, tenant, run_id);
+    }
+    expect(await readRow(fixture, run_id)).toMatchObject({ status: 'running', reclaim_count: 6, completed: 6 * calls });
+  });
+
   it('waits again when its number is still on the line', async () => {
     const { tenant } = await claimed(1, 5);
     const second = await startRun(fixture, tenant);

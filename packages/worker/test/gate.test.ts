@@ -47,6 +47,26 @@ describe('the gate in front of the body', () => {
   });
 });
 
+it('a create expires with the earlier of two clocks: the database’s, on which absence is counted, and the worker’s own', async () => {
+  const mine = await leased(here, await here.business({ leads: 1 }));
+  const [attempt] = await claimed(here, mine);
+  const expiries_ms: number[] = [];
+  const driver: CarrierDriver['place'] = async ({ expires_at_ms }) => {
+    expiries_ms.push(expires_at_ms);
+    return { kind: 'not_dialed', cause: 'test' };
+  };
+  for (const [database_ms, wall_ms] of [
+    [5_000, 9_000],
+    [9_000, 5_000],
+  ] as const)
+    await dial(contextOf(here, { place: driver }), createPacer(systemClock), createSignal(), {
+      ...attempt,
+      deadline_us: database_ms * 1_000,
+      deadline_wall_ms: wall_ms,
+    });
+  expect(expiries_ms).toEqual([5_000, 5_000]);
+});
+
 describe('a worker that can not write down that it was there', () => {
   it('claims nothing before it knows its database, and goes on then', { timeout: 120_000 }, async () => {
     const [login] = await here.rows<{ name: string }>(

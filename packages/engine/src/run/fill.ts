@@ -33,11 +33,11 @@ function fillFromList(tx: Tx, run: RunRow, to: number): number {
   return to;
 }
 
-/** The same from one row of run_leads, at most up to its last lead; then the row has done its work and goes. */
+/** The same from one row of run_leads, at most up to its last lead; then the row has done its work and goes: no other begins before it. */
 async function fillFromEarlier(tx: Tx, run: RunRow, wanted: number): Promise<number> {
   const [part] = await tx.query<{ first_seq: number; leads: number }>(
     `SELECT first_seq, cardinality(lead_ids) AS leads FROM carillon.run_leads
-     WHERE business_id = $1 AND run_id = $2 AND first_seq <= $3 ORDER BY first_seq DESC LIMIT 1`,
+     WHERE business_id = $1 AND run_id = $2 AND first_seq <= $3`,
     [tx.business_id, run.run_id, run.filled_seq + 1],
   );
   if (!part) throw new Error(`the leads of run ${run.run_id} from ${run.filled_seq + 1} on are not there`);
