@@ -1,0 +1,166 @@
+import type { Edit } from '../mutations/mutant.ts';
+
+/** A mistake that somebody could make in the protocol, and what the simulation is to say of it. */
+export interface Planted extends Edit {
+  name: string;
+  /** In a few words. */
+  what: string;
+  /** Stands in one of the violations that find it. */
+  told: RegExp;
+}
+
+const DIAL = 'packages/worker/src/dial.ts';
+const TEND = 'packages/worker/src/tend.ts';
+const CLAIM = 'packages/engine/src/call/claim.ts';
+const CLOSE = 'packages/engine/src/call/close.ts';
+const CALLED_AGAIN = /was called again|was believed|calls live/;
+const NEVER_ENDS = /not over in time/;
+
+/** Those of the model's broken variants that transactions one after the other can show, and what its abstraction hides. */
+export const PLANTED: readonly Planted[] = [
+  {
+    name: 'no-deadline',
+    what: 'a dial that nobody waits for any more is made all the same',
+    file: DIAL,
+    find: "else if (clock.monotonicMs() >= attempt.deadline_monotonic_ms || clock.wallMs() >= attempt.deadline_wall_ms)\n          refusedByUs = 'the dial deadline is past';",
+    replace: '',
+    told: CALLED_AGAIN,
+  },
+  {
+    name: 'monotonic-alone',
+    what: 'the deadline is checked on the monotonic clock alone, which stands still on a suspended machine',
+    file: DIAL,
+    find: ' || clock.wallMs() >= attempt.deadline_wall_ms',
+    replace: '',
+    told: CALLED_AGAIN,
+  },
+  {
+    name: 'wall-alone',
+    what: 'the deadline is checked on the wall clock alone, which can be set back',
+    file: DIAL,
+    find: 'clock.monotonicMs() >= attempt.deadline_monotonic_ms || ',
+    replace: '',
+    told: CALLED_AGAIN,
+  },
+  {
+    name: 'resend-on-timeout',
+    what: 'a create whose answer is lost is taken for one that was not made',
+    file: DIAL,
+    find: "return { kind: 'unknown', cause: result.cause };",
+    replace: "return { kind: 'not_dialed', cause: result.cause, unreachable: true };",
+    told: CALLED_AGAIN,
+  },
+  {
+    name: 'absent-at-once',
+    what: 'what the carrier does not list is believed absent without waiting: reclaim puts it straight back',
+    file: TEND,
+    find: 'if (provable && past_deadline_ms > grace_ms && waited_ms > own_ms)',
+    replace: 'if (provable)',
+    told: CALLED_AGAIN,
+  },
+  {
+    name: 'no-effect-delay',
+    what: 'the grace forgets how late a carrier may make a call',
+    file: TEND,
+    find: 'const grace_ms = effectDelayMs(account, limits) + capabilities.listing_delay_ms',
+    replace: 'const grace_ms = capabilities.listing_delay_ms',
+    told: CALLED_AGAIN,
+  },
+  {
+    name: 'no-own-clock',
+    what: 'the grace is waited on the database’s clock alone, which can be set forward',
+    file: TEND,
+    find: 'past_deadline_ms > grace_ms && waited_ms > own_ms',
+    replace: 'past_deadline_ms > grace_ms',
+    told: CALLED_AGAIN,
+  },
+  {
+    name: 'error-is-absence',
+    what: 'a list that could not be had is taken for an empty one',
+    file: TEND,
+    find: "if (listed.kind === 'listed') {",
+    replace:
+      "if (listed.kind === 'error') Object.assign(listed, { kind: 'listed', calls: [] });\n  if (listed.kind === 'listed') {",
+    told: CALLED_AGAIN,
+  },
+  {
+    name: 'narrow-window',
+    what: 'a lost call is looked for a minute around its intent, by a clock that can be set by an hour',
+    file: TEND,
+    find: 'const CLOCK_SKEW_MS = 7_200_000;',
+    replace: 'const CLOCK_SKEW_MS = 60_000;',
+    told: CALLED_AGAIN,
+  },
+  {
+    name: 'anybodys-call',
+    what: 'a call that is another attempt’s is found for this one',
+    file: TEND,
+    find: '.filter(({ call_id }) => !bound.has(call_id))',
+    replace: '',
+    told: /was never|its last call ended|was called again|calls live|not over/,
+  },
+  {
+    name: 'claim-after-stop',
+    what: 'a claim does not look whether its run still runs',
+    file: CLAIM,
+    find: "run?.status === 'running' &&",
+    replace: 'run !== undefined &&',
+    told: /after a (pause|stop) was answered|not over|was never/,
+  },
+  {
+    name: 'retry-after-stop',
+    what: 'a retry ignores that its run was stopped meanwhile',
+    file: CLOSE,
+    find: "return stopped ? { status: 'cancelled', reason: null, due_us: null } : { status: 'waiting', reason, due_us };",
+    replace: "return { status: 'waiting', reason, due_us: stopped && due_us < 0 ? 0 : due_us };",
+    told: /not over|counts|is waiting/,
+  },
+  {
+    name: 'final-while-open',
+    what: 'a run is made final while attempts of it are open',
+    file: CLOSE,
+    find: "const done = of('queued') + of('waiting') + of('in_progress') === 0;",
+    replace: "const done = of('queued') + of('waiting') === 0;",
+    told: /is in_progress|counts|was stopped|not over|is waiting|was never/,
+  },
+  {
+    name: 'no-reaper',
+    what: 'nobody looks for dials past their deadline',
+    file: 'packages/engine/src/call/tend.ts',
+    find: "THEN CASE WHEN deadline_us < now_us OR heard_us > ahead_us THEN 'expire' END",
+    replace: 'THEN NULL',
+    told: NEVER_ENDS,
+  },
+  {
+    name: 'no-token',
+    what: 'evidence is taken for whatever attempt of its lead is open',
+    file: 'packages/engine/src/call/record.ts',
+    find: 'if (attempt?.token !== key.token) {',
+    replace: 'if (attempt === undefined) {',
+    told: /was never|its last call ended|was called again|calls live|not known/,
+  },
+  {
+    name: 'number-twice',
+    what: 'a number that is on the line for another run is called beside it',
+    file: CLAIM,
+    find: 'const busy = open.business > open.run ? await busyNumbers(tx, lease, candidates) : new Set<string>();',
+    replace: 'const busy = new Set<string>();\n    void busyNumbers;',
+    told: /number .* calls live/,
+  },
+  {
+    name: 'line-for-unknown',
+    what: 'an attempt of which nobody knows holds no line',
+    file: CLAIM,
+    find: 'FROM carillon.open_attempts\n     WHERE business_id = $1`',
+    replace: "FROM carillon.open_attempts\n     WHERE business_id = $1 AND state <> 'unknown'`",
+    told: /calls live/,
+  },
+  {
+    name: 'lag-for-ever',
+    what: 'after a long stop the pacer keeps its lag, and every dial misses its deadline (a mistake of ours that it found)',
+    file: 'packages/worker/src/pacer.ts',
+    find: 'Math.min(planned_ms - last.planned_ms, interval_ms)',
+    replace: 'planned_ms - last.planned_ms',
+    told: NEVER_ENDS,
+  },
+];
