@@ -41,7 +41,8 @@ export function readinessRoutes(app: ZodApp, context: ApiContext, app_url: strin
   app.route({
     method: 'GET',
     url: '/api/readiness',
-    config: { access: MAY_ASK },
+    // It makes canaries, and must not make two of one.
+    config: { access: MAY_ASK, repeatable: false },
     schema: {
       tags: ['Operations'],
       summary: 'Whether everything is as it must be, with evidence',
