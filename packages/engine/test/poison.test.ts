@@ -220,6 +220,14 @@ describe('a run', () => {
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'completed', completed: 17, needs_review: 3 });
   });
 
+  it('is not failed for the leads that are tried alone at its end, however many workers die of them', async () => {
+    const { tenant, run_id } = await start(9, 3);
+    const rounds = await workToTheEnd(tenant, run_id, new Set([1, 2, 3]));
+    // Twice together, then each of them twice alone: more in a row than a run may have of leases that come to nothing.
+    expect(rounds.filter((round) => round.some((seq) => seq <= 3))).toHaveLength(2 + 3 * 2);
+    expect(await readRow(fixture, run_id)).toMatchObject({ status: 'completed', completed: 6, needs_review: 3 });
+  });
+
   it('of which every lead ends its worker fails, before all of them are tried to the end', async () => {
     const { tenant, run_id } = await start(40, 5);
     const all = new Set(Array.from({ length: 40 }, (_, i) => i + 1));
