@@ -74,7 +74,7 @@ async function expectWhole(session: Session, mutants: readonly Mutant[]): Promis
 
 /** A mutant that does not even run is caught by anything, and shows nothing. */
 const NOT_RUN =
-  /SyntaxError|ReferenceError|syntax error|Transform failed|bind message supplies|could not determine data type|there is no parameter|(column|relation) "?[\w.]+"? does not exist|missing FROM-clause|operator does not exist|invalid reference/;
+  /SyntaxError|ReferenceError|Internal server error|Cannot find module|syntax error|Transform failed|bind message supplies|could not determine data type|there is no parameter|(column|relation) "?[\w.]+"? does not exist|missing FROM-clause|operator does not exist|invalid reference/;
 
 type Fate = 'caught' | 'survived' | 'does not run';
 
@@ -113,10 +113,12 @@ if (list) {
 const started_ms = performance.now();
 const server = await startServer();
 const places: { tree: PlantedTree; session: Session }[] = [];
-const cleanUp = async () => {
+let cleaned: Promise<void> | undefined;
+const cleanUp = () => (cleaned ??= removeAll());
+async function removeAll(): Promise<void> {
   await Promise.all(places.map(async ({ tree, session }) => await session.close().finally(tree.remove)));
   await server.stop();
-};
+}
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.once(signal, () => void cleanUp().finally(() => process.exit(130)));
 try {

@@ -13,6 +13,9 @@ const literally = (title: string): string => title.replace(/[.*+?^${}()|[\]\\]/g
 
 async function run({ test, titles, changed }: Task): Promise<Omit<TestRun, 'timed_out' | 'took_ms'>> {
   for (const file of changed) vitest.invalidateFile(path.join(root, file));
+  // All else with it: Vite has trouble with modules that import each other in a circle.
+  for (const { vite } of vitest.projects)
+    for (const { moduleGraph } of Object.values(vite.environments)) moduleGraph.invalidateAll();
   if (titles.length > 0) vitest.setGlobalTestNamePattern(new RegExp(titles.map(literally).join('|')));
   else vitest.resetGlobalTestNamePattern();
   const file = path.join(root, test);
