@@ -95,7 +95,7 @@ async function carryOut(client: pg.Client, queries: Query[]): Promise<PromiseSet
 /** For every statement that is sent after it. */
 function setClock(world: World, client: pg.Client): void {
   const now_us = world.now_us() + settingOf(world).fate.offset_us();
-  void client.query(`SET simulated.now_us = ${now_us}`);
+  void client.query("SELECT set_config('simulated.now_us', $1, false)", [String(now_us)]);
 }
 
 /** A pool of pg's, as far as the engine uses one. */

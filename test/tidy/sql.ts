@@ -16,6 +16,7 @@ export const MAY_BUILD_SQL: Record<string, string> = {
   'packages/engine/src/db/access.ts': 'roles, their settings and policies take no parameters; all is escaped by pg',
   'packages/engine/src/db/database.ts': 'SET takes no parameters; the business id is a checked integer',
   'packages/auditor/src/snapshot.ts': 'SET takes no parameters; the business id is a checked integer',
+  'sim/server.ts': 'databases, roles and functions take no parameters; every name is its own, escaped by pg',
 };
 
 const UPPER =
