@@ -17,17 +17,19 @@ import {
 import { startCarillon } from './support/processes.ts';
 import { type OwnServer, startOwnServer } from './support/server.ts';
 
+/** A server of its own, and four processes, on a machine that has other things to do. */
+const START_MS = 180_000;
 let server: OwnServer;
 let here: Installation;
 beforeAll(async () => {
   server = await startOwnServer();
   here = await createInstallation(server);
-});
+}, START_MS);
 afterEach(async () => {
   await here.killWorkers();
   await expectAudited(here);
-});
-afterAll(async () => await here.close());
+}, START_MS);
+afterAll(async () => await here.close(), START_MS);
 
 const OUTAGES: readonly [Going, number][] = [
   ['restart', 1_000],
@@ -142,7 +144,7 @@ describe('PostgreSQL that is restarted, and that crashes, under load', () => {
   it('keeps no API from ending while it is away: who waits is told, and comes again elsewhere', async () => {
     const tenant = await here.tenant({ leads: 1, lines: 1, calls_per_second: 1 });
     const api = startCarillon(['api', '--port', '0'], here.env);
-    const [, url = ''] = await api.says(/listens at (\S+)/);
+    const [, url = ''] = await api.says(/listens at (\S+)/, 60_000);
     await server.stopped(async () => {
       const waiting = fetch(`${url}/api/lists`, { headers: { authorization: `Bearer ${tenant.key}` } });
       let over = false;
@@ -153,5 +155,5 @@ describe('PostgreSQL that is restarted, and that crashes, under load', () => {
       console.log(`an API with a request that waited ended in ${Math.round(performance.now() - since_ms)} ms`);
       expect((await waiting).status).toBe(503);
     });
-  }, 60_000);
+  }, 180_000);
 });

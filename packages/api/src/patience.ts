@@ -32,4 +32,8 @@ export function waitForDatabase(app: FastifyInstance, { api_limits, closing }: A
     const mayRepeat = repeatable ?? READS.has(request.method);
     withPatience({ wait_ms, isOver: () => closing.aborted || reply.raw.destroyed, repeatable: mayRepeat }, done);
   });
+  // Who was kept waiting when the server began to close must not keep it open with a connection that has no use any more.
+  app.addHook('onSend', async (_request, reply) => {
+    if (closing.aborted) reply.header('connection', 'close');
+  });
 }

@@ -188,6 +188,7 @@ describe('bounds', () => {
       const reader = await followed(run.run_id, undefined, await listen(beside), someone.agent);
       await reader.next();
       const { taken } = counted.connections();
+      const since_ms = performance.now();
       for (let n = 0; n < 30; n++) {
         await busy.rows('UPDATE carillon.outbound_call_runs SET name = $2, last_error = $3 WHERE run_id = $1', [
           run.run_id,
@@ -200,8 +201,10 @@ describe('bounds', () => {
       // Thirty of a megabyte each were told to the one who reads. For the other no more are read than the sockets of
       // the system hold, which is some megabytes, and one on its way.
       const reads = counted.connections().taken - taken;
+      // Each second the server also looks, in three statements, whether the database is the one that it knows.
+      const looks = 3 * Math.ceil((performance.now() - since_ms) / 1_000);
       expect(reads).toBeGreaterThan(0);
-      expect(reads).toBeLessThan(15);
+      expect(reads - looks).toBeLessThan(15);
     } finally {
       await waker.close();
       await slow.close();
