@@ -51,7 +51,8 @@ describe('the breaker of a lane', { timeout: 120_000 }, () => {
     );
     expect(reason).toBe(code);
     await until(async () => ((await laneOf())?.refusals ?? 0) >= 8, { deadline_ms: 30_000, what: 'some probes' });
-    const refused = await attemptsOf(run_id);
+    // On a busy machine some are not dialled before their deadline: those are nobody's refusals.
+    const refused = (await attemptsOf(run_id)).filter(({ outcome }) => outcome === 'rejected');
     // Nobody has failed for it.
     expect(await getRun(here.db, tenant.business_id, run_id)).toMatchObject({ status: 'running', failed: 0 });
     here.sim.behaviour = { default: CALLS };

@@ -51,9 +51,12 @@ async function holdUp(expiring: boolean) {
 describe('a create that is held up on its way', { timeout: 90_000 }, () => {
   it('beyond its expiry makes no call, however late it arrives: its lead was called once', async () => {
     const { run_id, recovered_ms } = await holdUp(true);
-    expect(
-      await here.rows('SELECT outcome FROM carillon.attempts WHERE run_id = $1 ORDER BY attempt_no', [run_id]),
-    ).toEqual([{ outcome: 'absent' }, { outcome: 'completed' }]);
+    // On a busy machine some are not dialled before their deadline.
+    const made = await here.rows<{ outcome: string }>(
+      "SELECT outcome FROM carillon.attempts WHERE run_id = $1 AND outcome <> 'not_dialed' ORDER BY attempt_no",
+      [run_id],
+    );
+    expect(made).toEqual([{ outcome: 'absent' }, { outcome: 'completed' }]);
     // An expiry is in whole seconds, and the request must be listed: the grace that the driver declares.
     expect(recovered_ms).toBeGreaterThan(here.limits.dial_deadline_ms + here.limits.carrier_listing_delay_ms);
     expect(await relay.letArrive()).toMatch(/^HTTP\/1\.1 401 /);
