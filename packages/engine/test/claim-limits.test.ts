@@ -173,14 +173,11 @@ describe('a lane’s pace', () => {
   it('does not stand still for an hour because the clock was set back by one', () => {
     const hour_us = 3_600_000_000;
     const now_us = 10 * hour_us;
-    const got = pace({
-      tat_us: now_us + hour_us,
-      now_us,
-      horizon_us: now_us + 200_000,
-      calls_per_second: 10,
-      wanted: 5,
-    });
-    expect(got.starts_us[0]).toBe(now_us + 100_000);
+    // At one call in ten seconds the next start lies beyond what a claim may take.
+    for (const calls_per_second of [0.1, 2, 10, 1_000]) {
+      const got = pace({ tat_us: now_us + hour_us, now_us, horizon_us: now_us + 200_000, calls_per_second, wanted: 1 });
+      expect(got).toEqual({ starts_us: [now_us], tat_us: now_us + 1_000_000 / calls_per_second });
+    }
   });
 
   it('commits no start that lies further ahead than a claim may take', async () => {

@@ -19,8 +19,9 @@ export function pace(options: {
   const interval_us = Math.ceil(1_000_000 / options.calls_per_second);
   const starts_us: number[] = [];
   let tat_us = Math.max(options.tat_us, options.now_us);
-  // A clock set back leaves a TAT far ahead. More than one interval beyond the horizon was never promised to anyone.
-  if (tat_us > options.horizon_us + interval_us) tat_us = options.now_us + interval_us;
+  // A clock set back leaves a TAT far ahead: more than one interval beyond the horizon was never promised to anyone. The
+  // next start is now, perhaps one too many; any later one might lie beyond the horizon itself, and never come.
+  if (tat_us > options.horizon_us + interval_us) tat_us = options.now_us;
   while (starts_us.length < options.wanted && tat_us <= options.horizon_us) {
     starts_us.push(tat_us);
     tat_us += interval_us;
