@@ -13,6 +13,11 @@ export interface Plan {
   apis: number;
   /** The carrier's creates expire. */
   expiring_create: boolean;
+  /**
+   * Which of a process's clocks may lie: the monotonic one, which stands still with its machine, or the wall clock, which is
+   * set. Where both do, no check of ours can help, and nobody promises that.
+   */
+  lying_clock: 'monotonic' | 'wall';
   businesses: PlannedBusiness[];
   people: Wish[];
   deeds: Deed[];
@@ -22,7 +27,7 @@ export interface Plan {
     create: Partial<Record<Exclude<CreateFate, 'fine'>, number>>;
     ask: { error: number; lost: number };
     callback: { lost: number; late: number; doubled: number };
-    on_the_way: { killed: number; stopped: number };
+    on_the_way: { killed: number; stopped: number; lied_to: number };
     notice_lost: number;
   };
   /** When the faults are over, from the beginning. */
@@ -95,15 +100,18 @@ export function makePlan(seed: number): Plan {
   const workers = random.whole(2, 3);
   const apis = random.whole(1, 2);
   const expiring_create = random.chance(0.25);
+  // An expiry is told by our clocks and read by the carrier's: it needs clocks that are right.
+  const lying_clock = expiring_create || random.chance(0.5) ? 'monotonic' : 'wall';
   return {
     seed,
     limits,
     workers,
     apis,
     expiring_create,
+    lying_clock,
     businesses,
     people: planPeople(random, businesses, calm_us),
-    deeds: planDeeds(random, { calm_us, workers, apis, expiring_create }),
+    deeds: planDeeds(random, { calm_us, workers, apis, expiring_create, lying_clock }),
     trouble: planTrouble(random),
     calm_us,
   };
@@ -154,24 +162,21 @@ function planPeople(random: Random, businesses: PlannedBusiness[], calm_us: numb
 
 function planDeeds(
   random: Random,
-  { calm_us, workers, apis, expiring_create }: Pick<Plan, 'calm_us' | 'workers' | 'apis' | 'expiring_create'>,
+  plan: Pick<Plan, 'calm_us' | 'workers' | 'apis' | 'expiring_create' | 'lying_clock'>,
 ): Deed[] {
+  const { calm_us, workers, apis } = plan;
   const many = random.pick([0, 2, 5]);
   const kinds = {
     kill_worker: random.whole(0, 3),
     kill_api: random.whole(0, 2),
     stop_worker: random.whole(0, 3),
-    suspend_worker: random.whole(0, 2),
+    suspend_worker: plan.lying_clock === 'monotonic' ? random.whole(0, 2) : 0,
     stop_api: random.whole(0, 1),
-    wall_clock: random.whole(0, 1),
-    database_clock: random.chance(0.3) ? 1 : 0,
+    wall_clock: plan.lying_clock === 'wall' ? random.whole(0, 2) : 0,
+    database_clock: !plan.expiring_create && random.chance(0.3) ? 1 : 0,
     database_down: random.whole(0, 1),
     carrier_down: random.whole(0, 1) + 0.1,
   };
-  // One that is set back while its machine sleeps sees a past deadline on neither clock: nobody promises that one.
-  if (kinds.wall_clock > 0) kinds.suspend_worker = 0;
-  // An expiry is told by our clocks and read by the carrier's: it needs clocks that are right.
-  if (expiring_create) kinds.wall_clock = kinds.database_clock = 0;
   return Array.from({ length: random.whole(0, many) }, (): Deed => {
     const at_us = random.whole(0, calm_us);
     const kind = random.weighted(kinds);
@@ -208,7 +213,7 @@ function planTrouble(random: Random): Plan['trouble'] {
     },
     ask: { error: some(0.5), lost: some(0.3) },
     callback: { lost: some(0.8), late: some(0.6), doubled: some(0.4) },
-    on_the_way: { killed: some(0.08), stopped: some(0.08) },
+    on_the_way: { killed: some(0.08), stopped: some(0.08), lied_to: some(0.08) },
     notice_lost: some(0.9),
   };
 }

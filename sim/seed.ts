@@ -176,7 +176,11 @@ function createHabits({ seed, limits, businesses, expiring_create }: Plan) {
 }
 
 /** Everything that goes wrong, until it is over. */
-function createTrouble(world: World, { trouble }: Plan, killFor: (process: Process, for_us: number) => void) {
+function createTrouble(
+  world: World,
+  { trouble, lying_clock }: Plan,
+  killFor: (process: Process, for_us: number) => void,
+) {
   const { random } = world;
   let over = false;
   let count = 0;
@@ -198,6 +202,13 @@ function createTrouble(world: World, { trouble }: Plan, killFor: (process: Proce
   const happens = (chance: number): boolean => weighted({ it: chance }) !== null;
   const kill = (process: Process) => killFor(process, random.whole(10_000, 4 * SECOND));
   const stop = (process: Process) => world.stop(process, random.whole(10_000, 9 * SECOND), false);
+
+  /** It stands still for a time of which one of its clocks knows nothing. */
+  function lieTo(process: Process): void {
+    const for_us = random.whole(10_000, 9 * SECOND);
+    world.stop(process, for_us, lying_clock === 'monotonic');
+    if (lying_clock === 'wall') process.wall_offset_ms -= for_us / 1_000;
+  }
 
   return {
     database: {
@@ -222,6 +233,7 @@ function createTrouble(world: World, { trouble }: Plan, killFor: (process: Proce
         const what = weighted(trouble.on_the_way);
         if (what === 'killed') kill(process);
         else if (what === 'stopped') stop(process);
+        else if (what === 'lied_to') lieTo(process);
       },
     },
     moveDatabaseClock(by_us: number) {
