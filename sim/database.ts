@@ -87,15 +87,25 @@ function latency_us({ random }: World): number {
   return random.chance(0.02) ? random.whole(20_000, 400_000) : random.whole(50, 3_000);
 }
 
+/** Planned once for each connection, also what is parsed anew each time outside: a seed sends little else. */
+function prepared(query: Query): Query {
+  if (typeof query === 'string' || query.name !== undefined) return query;
+  let name = names.get(query.text);
+  if (name === undefined) names.set(query.text, (name = `simulated_${names.size + 1}`));
+  return { ...query, name };
+}
+const names = new Map<string, string>();
+
 /** Sends statements in one go and waits for every answer. */
 async function carryOut(client: pg.Client, queries: Query[]): Promise<PromiseSettledResult<Result>[]> {
-  return await Promise.allSettled(queries.map((query) => client.query(query as pg.QueryConfig) as Promise<Result>));
+  return await Promise.allSettled(queries.map((query) => client.query(prepared(query) as pg.QueryConfig)));
 }
 
 /** For every statement that is sent after it. */
 function setClock(world: World, client: pg.Client): void {
   const now_us = world.now_us() + settingOf(world).fate.offset_us();
-  void client.query("SELECT set_config('simulated.now_us', $1, false)", [String(now_us)]);
+  const text = "SELECT set_config('simulated.now_us', $1, false)";
+  void client.query(prepared({ text, values: [String(now_us)] }) as pg.QueryConfig);
 }
 
 /** A pool of pg's, as far as the engine uses one. */

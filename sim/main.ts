@@ -51,7 +51,7 @@ try {
     count(verdict);
     if (verdict.violations.length + verdict.unfinished.length > 0) tell(verdict);
     if (given.first && sum.violated > 0) break;
-    if (sum.seeds % 500 === 0) console.error(`  ${sum.seeds} seeds, ${perMinute()} a minute`);
+    if (sum.seeds % 100 === 0) console.error(`  ${sum.seeds} seeds, ${perMinute()} a minute`);
   }
 } finally {
   await server.close();

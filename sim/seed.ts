@@ -201,11 +201,13 @@ function createTrouble(
   }
   const happens = (chance: number): boolean => weighted({ it: chance }) !== null;
   const kill = (process: Process) => killFor(process, random.whole(10_000, 4 * SECOND));
-  const stop = (process: Process) => world.stop(process, random.whole(10_000, 9 * SECOND), false);
+  /** Often long enough for others to have proven an attempt absent and called its lead. */
+  const nap_us = () => (random.chance(0.4) ? random.whole(10_000, 2 * SECOND) : random.whole(2 * SECOND, 20 * SECOND));
+  const stop = (process: Process) => world.stop(process, nap_us(), false);
 
   /** It stands still for a time of which one of its clocks knows nothing. */
   function lieTo(process: Process): void {
-    const for_us = random.whole(10_000, 9 * SECOND);
+    const for_us = nap_us();
     world.stop(process, for_us, lying_clock === 'monotonic');
     if (lying_clock === 'wall') process.wall_offset_ms -= for_us / 1_000;
   }
