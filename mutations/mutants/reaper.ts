@@ -124,7 +124,7 @@ export const reaperMutants: Mutant[] = [
     file: REAPER,
     find: 'if ((!set_back && now_us < placed_us + live_ms * 1_000) || clock',
     replace: 'if (clock',
-    catcher: { test: TENDS, title: 'keeps its line while it may be live' },
+    catcher: { test: GRACES, title: 'is left to a person only when it can no longer be live, by both clocks' },
   },
   {
     name: 'reaper-hang-up',
@@ -156,7 +156,7 @@ export const reaperMutants: Mutant[] = [
     file: REAPER,
     find: ' || clock.monotonicMs() - first_ms < live_ms) return null;',
     replace: ') return null;',
-    catcher: { test: TENDS, title: 'keeps its line while it may be live' },
+    catcher: { test: GRACES, title: 'is left to a person only when it can no longer be live, by both clocks' },
   },
   {
     name: 'reaper-clock-set-back',

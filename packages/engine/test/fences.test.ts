@@ -4,8 +4,10 @@ import { readAnswer } from '../src/call/answer.ts';
 import type { AttemptKey } from '../src/call/attempt.ts';
 import { cancelJob } from '../src/call/cancel-job.ts';
 import { claim } from '../src/call/claim.ts';
+import { stretches } from '../src/call/stretches.ts';
 import { boundCallIds, findDue, takeTurn } from '../src/call/tend.ts';
 import { FORGOTTEN_CALL_HALT, reportForgottenCall, takeUnwanted } from '../src/call/unwanted.ts';
+import { createLead } from '../src/lead/create-lead.ts';
 import { heartbeat, releaseLeases } from '../src/run/heartbeat.ts';
 import { leaseRuns } from '../src/run/lease.ts';
 import { pauseRun } from '../src/run/pause.ts';
@@ -430,6 +432,18 @@ describe('a run', () => {
     while (await sweepOnce(fixture.db, fixture.limits, fail)) expect(++rounds).toBeLessThan(50);
     expect([await jobOf(going.run_id), await jobOf(stopped.run_id)]).toEqual(['queued', 'cancelled']);
   });
+});
+
+it('numbers that lie far apart are looked up in stretches, and nothing between them is read', () => {
+  expect(stretches([200, 1, 65, 66, 265, 2] as Seq[])).toEqual([[1, 2, 65, 66], [200], [265]]);
+});
+
+it('a lead is made once, and found by whoever makes it again', async () => {
+  const { business_id } = await createTenant(fixture, { leads: 0 });
+  const make = () => createLead(fixture.db, business_id, { phone: '+972541234567' }, actor);
+  const [one, two] = await Promise.all([make(), make()]);
+  expect(one.lead_id).toBe(two.lead_id);
+  expect([one.created, two.created].toSorted()).toEqual([false, true]);
 });
 
 describe('the wish to hang up', () => {

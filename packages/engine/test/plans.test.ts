@@ -67,6 +67,8 @@ const USUAL: Bounds = { removed: 10, blocks: 1_200 };
 const MORE: Readonly<Record<string, Partial<Bounds>>> = {
   // The business's open attempts are counted, of which there are as many as lines; the due ones are of one run.
   claim: { removed: LIVE, blocks: 2_000 },
+  // One row: whoever reads all that wait to find the first reads many more pages.
+  'next due': { blocks: 25 },
   // Runs that have ended long ago, and open attempts to other numbers.
   tend: { removed: LIVE + OLD_RUNS + 100, blocks: 4_000 },
   reconcile: { removed: LIVE + 100 },

@@ -88,3 +88,23 @@ describe('an unknown attempt', () => {
     expect(asked).toBe(1);
   });
 });
+
+describe('a live call that the carrier can not tell of', () => {
+  it('is left to a person only when it can no longer be live, by both clocks', async () => {
+    const mine = await leased(here, await here.business({ leads: 1 }));
+    const [attempt] = await claimed(here, mine);
+    await record(here, attempt, { kind: 'accepted', call_id: 'C1' });
+    const clock = handClock();
+    const context = contextOf(here, { fetchCall: async () => ({ kind: 'error', cause: 'http_500' }) }, clock);
+    const state = createTendState();
+    await round(context, state);
+    clock.pass(86_400_000);
+    await round(context, state);
+    expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
+    await here.rows('UPDATE carillon.open_attempts SET placed_us = placed_us - 86400000000::bigint');
+    await round(context, createTendState());
+    expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
+    await round(context, state);
+    expect(await jobStatus(here, mine.run_id)).toBe('needs_review');
+  });
+});

@@ -1,13 +1,14 @@
 import { CarrierAccountId, type LeadId, parseJobId, type RunId, type Seq } from '@carillon/contract';
 import type { AttemptKey } from '../../src/call/attempt.ts';
 import { cancelJob } from '../../src/call/cancel-job.ts';
+import { nextDue } from '../../src/call/candidates.ts';
 import { type ClaimedAttempt, claim } from '../../src/call/claim.ts';
 import { reconcileNow } from '../../src/call/reconcile.ts';
 import { recordEvidence } from '../../src/call/record.ts';
 import { resolveJob } from '../../src/call/resolve.ts';
 import { boundCallIds, expireDialing, findDue, takeTurn } from '../../src/call/tend.ts';
 import { systemClock } from '../../src/clock.ts';
-import type { Database } from '../../src/db/database.ts';
+import { type Database, inBusiness } from '../../src/db/database.ts';
 import { updateLead } from '../../src/lead/edit.ts';
 import { eraseLead } from '../../src/lead/erase.ts';
 import { leadHistory } from '../../src/lead/history.ts';
@@ -70,6 +71,14 @@ export const DOINGS: readonly { name: string; run(doing: Doing): Promise<unknown
       doing.attempts = claimed.attempts;
       if (claimed.attempts.length < 2) throw new Error(`claimed ${claimed.attempts.length}: ${claimed.state}`);
     },
+  },
+  {
+    name: 'next due',
+    run: ({ db, big, lease }) =>
+      inBusiness(db, big.business_id, (tx) => {
+        if (!lease) throw new Error('no lease');
+        return nextDue(tx, lease);
+      }),
   },
   { name: 'record what is ringing', run: (doing) => all(doing, () => 'ringing') },
   { name: 'settle', run: (doing) => all(doing, ({ seq }) => (seq % 2 === 0 ? 'completed' : 'busy')) },
