@@ -22,6 +22,8 @@ const NO_BUSINESS: Record<string, string> = {
   ping: 'asks nothing of any table',
   sqlState: 'reads an error',
   violatedConstraint: 'reads an error',
+  isConnectionLost: 'reads an error',
+  withPatience: 'waits for the database, for whatever it is given to do',
   checkLogin: 'reads the catalog',
   checkSchema: 'reads the migrations',
   migrate: 'is the owner',
