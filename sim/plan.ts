@@ -65,11 +65,11 @@ export type DeedOnProcess =
 /** The proportions of the real ones, and short: what matters is what comes before what. */
 const LIMITS: Partial<Limits> = {
   lease_ttl_ms: 3_000,
-  dial_deadline_ms: 1_000,
+  dial_deadline_ms: 700,
   claim_ahead_ms: 200,
   ring_timeout_ms: 1_500,
   call_max_ms: 3_000,
-  carrier_effect_delay_ms: 1_500,
+  carrier_effect_delay_ms: 2_500,
   carrier_listing_delay_ms: 600,
   reconcile_margin_ms: 300,
   reconcile_every_ms: 700,
