@@ -75,7 +75,7 @@ const LIMITS: Partial<Limits> = {
   reconcile_every_ms: 700,
   poll_after_ms: 1_500,
   hang_up_every_ms: 600,
-  dial_response_timeout_ms: 1_200,
+  dial_response_timeout_ms: 400,
   poll_work_ms: 2_000,
   lane_halt_first_ms: 300,
   lane_halt_longest_ms: 1_500,

@@ -1,20 +1,16 @@
 import type { Edit } from '../mutations/mutant.ts';
 
-/** A mistake that somebody could make in the protocol, and what the simulation is to say of it. */
+/** A mistake that somebody could make in the protocol, which the simulation must find. */
 export interface Planted extends Edit {
   name: string;
   /** In a few words. */
   what: string;
-  /** Stands in one of the violations that find it. */
-  told: RegExp;
 }
 
 const DIAL = 'packages/worker/src/dial.ts';
 const TEND = 'packages/worker/src/tend.ts';
 const CLAIM = 'packages/engine/src/call/claim.ts';
 const CLOSE = 'packages/engine/src/call/close.ts';
-const CALLED_AGAIN = /was called again|was believed|calls live/;
-const NEVER_ENDS = /not over in time/;
 
 /** Those of the model's broken variants that transactions one after the other can show, and what its abstraction hides. */
 export const PLANTED: readonly Planted[] = [
@@ -24,7 +20,6 @@ export const PLANTED: readonly Planted[] = [
     file: DIAL,
     find: "else if (clock.monotonicMs() >= attempt.deadline_monotonic_ms || clock.wallMs() >= attempt.deadline_wall_ms)\n          refusedByUs = 'the dial deadline is past';",
     replace: '',
-    told: CALLED_AGAIN,
   },
   {
     name: 'monotonic-alone',
@@ -32,7 +27,6 @@ export const PLANTED: readonly Planted[] = [
     file: DIAL,
     find: ' || clock.wallMs() >= attempt.deadline_wall_ms',
     replace: '',
-    told: CALLED_AGAIN,
   },
   {
     name: 'wall-alone',
@@ -40,7 +34,6 @@ export const PLANTED: readonly Planted[] = [
     file: DIAL,
     find: 'clock.monotonicMs() >= attempt.deadline_monotonic_ms || ',
     replace: '',
-    told: CALLED_AGAIN,
   },
   {
     name: 'resend-on-timeout',
@@ -48,7 +41,6 @@ export const PLANTED: readonly Planted[] = [
     file: DIAL,
     find: "return { kind: 'unknown', cause: result.cause };",
     replace: "return { kind: 'not_dialed', cause: result.cause, unreachable: true };",
-    told: CALLED_AGAIN,
   },
   {
     name: 'absent-at-once',
@@ -56,7 +48,6 @@ export const PLANTED: readonly Planted[] = [
     file: TEND,
     find: 'if (provable && past_deadline_ms > grace_ms && waited_ms > own_ms)',
     replace: 'if (provable)',
-    told: CALLED_AGAIN,
   },
   {
     name: 'no-effect-delay',
@@ -64,7 +55,6 @@ export const PLANTED: readonly Planted[] = [
     file: TEND,
     find: 'const grace_ms = effectDelayMs(account, limits) + capabilities.listing_delay_ms',
     replace: 'const grace_ms = capabilities.listing_delay_ms',
-    told: CALLED_AGAIN,
   },
   {
     name: 'no-own-clock',
@@ -72,7 +62,6 @@ export const PLANTED: readonly Planted[] = [
     file: TEND,
     find: 'past_deadline_ms > grace_ms && waited_ms > own_ms',
     replace: 'past_deadline_ms > grace_ms',
-    told: CALLED_AGAIN,
   },
   {
     name: 'error-is-absence',
@@ -81,7 +70,6 @@ export const PLANTED: readonly Planted[] = [
     find: "if (listed.kind === 'listed') {",
     replace:
       "if (listed.kind === 'error') Object.assign(listed, { kind: 'listed', calls: [] });\n  if (listed.kind === 'listed') {",
-    told: CALLED_AGAIN,
   },
   {
     name: 'narrow-window',
@@ -89,7 +77,6 @@ export const PLANTED: readonly Planted[] = [
     file: TEND,
     find: 'const CLOCK_SKEW_MS = 7_200_000;',
     replace: 'const CLOCK_SKEW_MS = 60_000;',
-    told: CALLED_AGAIN,
   },
   {
     name: 'anybodys-call',
@@ -97,7 +84,6 @@ export const PLANTED: readonly Planted[] = [
     file: TEND,
     find: '.filter(({ call_id }) => !bound.has(call_id))',
     replace: '',
-    told: /was never|its last call ended|was called again|calls live|not over/,
   },
   {
     name: 'claim-after-stop',
@@ -105,7 +91,6 @@ export const PLANTED: readonly Planted[] = [
     file: CLAIM,
     find: "run?.status === 'running' &&",
     replace: 'run !== undefined &&',
-    told: /after a (pause|stop) was answered|not over|was never/,
   },
   {
     name: 'retry-after-stop',
@@ -113,7 +98,6 @@ export const PLANTED: readonly Planted[] = [
     file: CLOSE,
     find: "return stopped ? { status: 'cancelled', reason: null, due_us: null } : { status: 'waiting', reason, due_us };",
     replace: "return { status: 'waiting', reason, due_us: stopped && due_us < 0 ? 0 : due_us };",
-    told: /not over|counts|is waiting/,
   },
   {
     name: 'final-while-open',
@@ -121,7 +105,6 @@ export const PLANTED: readonly Planted[] = [
     file: CLOSE,
     find: "const done = of('queued') + of('waiting') + of('in_progress') === 0;",
     replace: "const done = of('queued') + of('waiting') === 0;",
-    told: /is in_progress|counts|was stopped|not over|is waiting|was never/,
   },
   {
     name: 'no-reaper',
@@ -129,7 +112,6 @@ export const PLANTED: readonly Planted[] = [
     file: 'packages/engine/src/call/tend.ts',
     find: "THEN CASE WHEN deadline_us < now_us OR heard_us > ahead_us THEN 'expire' END",
     replace: 'THEN NULL',
-    told: NEVER_ENDS,
   },
   {
     name: 'no-token',
@@ -137,7 +119,6 @@ export const PLANTED: readonly Planted[] = [
     file: 'packages/engine/src/call/record.ts',
     find: 'if (attempt?.token !== key.token) {',
     replace: 'if (attempt === undefined) {',
-    told: /was never|its last call ended|was called again|calls live|not known/,
   },
   {
     name: 'number-twice',
@@ -145,7 +126,6 @@ export const PLANTED: readonly Planted[] = [
     file: CLAIM,
     find: 'const busy = open.business > open.run ? await busyNumbers(tx, lease, candidates) : new Set<string>();',
     replace: 'const busy = new Set<string>();\n    void busyNumbers;',
-    told: /number .* calls live/,
   },
   {
     name: 'line-for-unknown',
@@ -153,7 +133,6 @@ export const PLANTED: readonly Planted[] = [
     file: CLAIM,
     find: 'FROM carillon.open_attempts\n     WHERE business_id = $1`',
     replace: "FROM carillon.open_attempts\n     WHERE business_id = $1 AND state <> 'unknown'`",
-    told: /calls live/,
   },
   {
     name: 'lag-for-ever',
@@ -161,6 +140,5 @@ export const PLANTED: readonly Planted[] = [
     file: 'packages/worker/src/pacer.ts',
     find: 'Math.min(planned_ms - last.planned_ms, interval_ms)',
     replace: 'planned_ms - last.planned_ms',
-    told: NEVER_ENDS,
   },
 ];

@@ -37,7 +37,7 @@ describe('simulated worlds', { timeout: 600_000 }, () => {
     const verdicts = await liveThrough([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18, 38, 51, 60, 82]);
     // A world in which nothing goes wrong and nobody is called would keep every promise.
     expect(verdicts.reduce((sum, { calls }) => sum + calls, 0)).toBeGreaterThan(50);
-    expect(verdicts.reduce((sum, { mishaps }) => sum + mishaps, 0)).toBeGreaterThan(200);
+    expect(verdicts.reduce((sum, { mishaps }) => sum + mishaps, 0)).toBeGreaterThan(100);
   });
 
   it('keep every promise, for seeds that nobody has seen', async () => {
