@@ -86,13 +86,6 @@ export const PLANTED: readonly Planted[] = [
     replace: '',
   },
   {
-    name: 'claim-after-stop',
-    what: 'a claim does not look whether its run still runs',
-    file: CLAIM,
-    find: "run?.status === 'running' &&",
-    replace: 'run !== undefined &&',
-  },
-  {
     name: 'retry-after-stop',
     what: 'a retry ignores that its run was stopped meanwhile',
     file: CLOSE,
