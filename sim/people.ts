@@ -64,6 +64,7 @@ export function letPeopleWork(scene: Scene): People {
   const for_good: Promised[] = [];
   /** Orders to go on that may still take effect, by run: nobody knows what became of them. */
   const open_resumes = new Map<RunId, number>();
+  const resumes = new Map<RunId, number>();
 
   async function look<Row extends pg.QueryResultRow>(sql: string, params: unknown[]): Promise<Row[]> {
     return await world.observe(async () => (await superuser.query<Row>(sql, params)).rows);
@@ -121,6 +122,7 @@ export function letPeopleWork(scene: Scene): People {
     paused.delete(run_id);
     if (was) await check(was);
     open_resumes.set(run_id, (open_resumes.get(run_id) ?? 0) + 1);
+    resumes.set(run_id, (resumes.get(run_id) ?? 0) + 1);
     const heard = await order(run_id, 'resume', async ({ db, waker }) => {
       await resumeRun(db, key.business_id, run_id, limits, ACTOR);
       waker.wake(key.business_id);
@@ -131,6 +133,7 @@ export function letPeopleWork(scene: Scene): People {
   async function halt(kind: 'pause' | 'stop', key: BusinessKey, run_id: RunId, live_calls: LiveCalls): Promise<void> {
     if (kind === 'stop') stops.add(run_id);
     const run = kind === 'stop' ? stopRun : pauseRun;
+    const resumed = resumes.get(run_id);
     const heard = await order(
       run_id,
       kind,
@@ -139,7 +142,8 @@ export function letPeopleWork(scene: Scene): People {
     if (heard.kind !== 'answer') return;
     const promised = await promise(kind, key, run_id, null);
     if (kind === 'stop') for_good.push(promised);
-    else if ((open_resumes.get(run_id) ?? 0) === 0) paused.set(run_id, promised);
+    // Nobody may have let it go on while the answer was on its way.
+    else if ((open_resumes.get(run_id) ?? 0) === 0 && resumes.get(run_id) === resumed) paused.set(run_id, promised);
   }
 
   async function cancelOne(key: BusinessKey, run_id: RunId, seq: number): Promise<void> {
