@@ -98,8 +98,8 @@ export const pickMutants: Mutant[] = [
     name: 'next-due-partial-index',
     what: '`due_us > 0` in the question when the next is due',
     file: CANDIDATES,
-    find: 'AND due_us > 0 AND reason <> $3 ORDER BY due_us LIMIT 1',
-    replace: 'AND reason <> $3 ORDER BY due_us LIMIT 1',
+    find: 'AND due_us > 0 AND (reason = $3) = $4 ORDER BY due_us LIMIT 1',
+    replace: 'AND (reason = $3) = $4 ORDER BY due_us LIMIT 1',
     catcher: { test: PLANS, title: SMALL },
   },
   {

@@ -43,7 +43,7 @@ const planted: Planted[] = [
   plantText('what leads are told', SAID),
   plantText('a lead’s attribute', NOTE),
   plantText('a lead’s external id', EXTERNAL_ID),
-  plantText('a wrong key', WRONG_KEY.split('_')[3] ?? ''),
+  plantText('a wrong key', WRONG_KEY.replace(/^ck_1_1_/, '')),
   ...PHONES.map((phone, n) => plantPhone(`the number of lead ${n}`, phone)),
 ];
 

@@ -53,13 +53,14 @@ export async function freshJobs(tx: Tx, run: RunRow, limit: number): Promise<Can
 
 /**
  * When the next waiting job is due, in microseconds of the database's clock; null where none waits, or only such as are
- * tried last: for them somebody looks now and then.
+ * tried last: for them somebody looks now and then. That the reason is not theirs is asked by a value: `reason <> $3` is
+ * next to nothing to a planner who knows of one reason only, and then it reads all that wait to find the first.
  */
 export async function nextDue(tx: Tx, lease: Lease): Promise<number | null> {
   const [row] = await tx.query<{ due_us: number }>(
     `SELECT due_us FROM carillon.job_schedule
-     WHERE business_id = $1 AND run_id = $2 AND due_us > 0 AND reason <> $3 ORDER BY due_us LIMIT 1`,
-    [lease.business_id, lease.run_id, TRIED_LAST],
+     WHERE business_id = $1 AND run_id = $2 AND due_us > 0 AND (reason = $3) = $4 ORDER BY due_us LIMIT 1`,
+    [lease.business_id, lease.run_id, TRIED_LAST, false],
   );
   return row?.due_us ?? null;
 }
