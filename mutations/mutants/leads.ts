@@ -55,7 +55,7 @@ export const leadMutants: Mutant[] = [
     file: ERASE,
     find: 'if (lead.erased_at) return null;',
     replace: '',
-    catcher: { test: ERASES, title: 'is done once' },
+    catcher: { test: BEHIND, title: 'a lead is not erased again that is erased meanwhile' },
   },
   {
     name: 'erase-open-call',

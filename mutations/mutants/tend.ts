@@ -150,7 +150,7 @@ export const tendMutants: Mutant[] = [
     file: TEND,
     find: 'WHERE r.business_id = $1 AND (r.ended_at IS NULL OR r.ended_at >= to_timestamp($3::float8 / 1000000))',
     replace: 'WHERE r.business_id = $1 AND $3::float8 IS NOT NULL',
-    catcher: { test: PLANS, title: 'the plans of the hot statements' },
+    catcher: { test: FENCES, title: 'of a run that ended long ago is not looked for' },
   },
   {
     name: 'reconcile-now-lately',

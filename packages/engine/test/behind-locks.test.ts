@@ -202,6 +202,23 @@ describe('deciding', () => {
     await expectTrue(run_id);
   });
 
+  it('a lead is not erased again that is erased meanwhile', async () => {
+    const tenant = await createTenant(fixture, { leads: 1 });
+    const [lead] = await fixture.rows<{ lead_id: string }>(
+      'SELECT lead_id FROM carillon.leads WHERE business_id = $1',
+      [tenant.business_id],
+    );
+    const erased = `UPDATE carillon.leads SET phone = NULL, name = NULL, erased_at = '2001-02-03T04:05:06Z'
+      WHERE business_id = $1`;
+    const { result, waited } = await behind(fixture, [[erased, [tenant.business_id]]], () =>
+      eraseLead(fixture.db, tenant.business_id, Number(lead?.lead_id) as never, { actor, limits: fixture.limits }),
+    );
+    expect(waited).toBe(true);
+    expect(result).toMatchObject({ erased_at: '2001-02-03T04:05:06.000Z' });
+    const told = "SELECT FROM carillon.audit_events WHERE business_id = $1 AND action = 'lead.erased'";
+    expect(await fixture.rows(told, [tenant.business_id])).toEqual([]);
+  });
+
   it('a run is not paused for a restore that is acknowledged meanwhile', async () => {
     const tenant = await createTenant(fixture);
     const run_id = await startRun(fixture, tenant);

@@ -499,4 +499,23 @@ describe('a call', () => {
     if (!turn) throw new Error('no turn was to be had');
     expect([...(await boundCallIds(fixture.db, turn.attempt, 0))].toSorted()).toEqual(['C1', 'C2']);
   });
+
+  it('of a run that ended long ago is not looked for among those of others', async () => {
+    const tenant = await createTenant(fixture, { leads: 1 });
+    const ended_run = await startRun(fixture, tenant);
+    const [first] = await claimAll(fixture, await lease(fixture, tenant, ended_run), 1);
+    if (first) await record(fixture, first, ended('C1', 'completed'));
+    await fixture.rows("UPDATE carillon.outbound_call_runs SET ended_at = now() - interval '1 day' WHERE run_id = $1", [
+      ended_run,
+    ]);
+    const run_id = await startRun(fixture, tenant);
+    const mine = await lease(fixture, tenant, run_id);
+    await claimAll(fixture, mine, 1);
+    const turn = await takeTurn(fixture.db, { ...mine, seq: 1 as Seq, errand: 'reconcile' }, 0);
+    if (!turn) throw new Error('no turn was to be had');
+    const since = async (days: number) => [
+      ...(await boundCallIds(fixture.db, turn.attempt, turn.now_us - days * 86_400_000_000)),
+    ];
+    expect([await since(2), await since(0.5)]).toEqual([['C1'], []]);
+  });
 });
