@@ -2,7 +2,7 @@ import type { Equivalent, Mutant } from './mutant.ts';
 import { claimEquivalents, claimMutants } from './mutants/claim.ts';
 import { controlEquivalents, controlMutants } from './mutants/control.ts';
 import { databaseEquivalents, databaseMutants } from './mutants/database.ts';
-import { dialMutants } from './mutants/dial.ts';
+import { dialEquivalents, dialMutants } from './mutants/dial.ts';
 import { lateEquivalents, lateMutants } from './mutants/late.ts';
 import { leadEquivalents, leadMutants } from './mutants/leads.ts';
 import { pickEquivalents, pickMutants } from './mutants/pick.ts';
@@ -23,7 +23,7 @@ export const AREAS: readonly Area[] = [
   { title: 'Runs from their creation to their end', mutants: controlMutants, equivalents: controlEquivalents },
   { title: 'Claiming', mutants: claimMutants, equivalents: claimEquivalents },
   { title: 'Pace and order of a claim', mutants: pickMutants, equivalents: pickEquivalents },
-  { title: 'Dialling', mutants: dialMutants, equivalents: [] },
+  { title: 'Dialling', mutants: dialMutants, equivalents: dialEquivalents },
   { title: 'Evidence and settling', mutants: settleMutants, equivalents: settleEquivalents },
   { title: 'Late evidence, decisions and callbacks', mutants: lateMutants, equivalents: lateEquivalents },
   { title: 'Looking for what nobody tends', mutants: tendMutants, equivalents: tendEquivalents },

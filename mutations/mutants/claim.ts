@@ -281,6 +281,22 @@ export const claimMutants: Mutant[] = [
     replace: '      0,\n',
     catcher: { test: FENCES, title: 'bears the control epoch and the lease under which it was committed' },
   },
+  {
+    name: 'claim-lease-epoch-in-intent',
+    what: 'the lease’s epoch in the committed intent',
+    file: CLAIM,
+    find: '      lease.lease_epoch,\n      run.control_epoch,',
+    replace: '      0,\n      run.control_epoch,',
+    catcher: { test: FENCES, title: 'bears the control epoch and the lease under which it was committed' },
+  },
+  {
+    name: 'claim-fresh-token',
+    what: 'that each attempt has a token of its own',
+    file: CLAIM,
+    find: "token: randomBytes(16).toString('base64url'),",
+    replace: "token: randomBytes(0).toString('base64url').padEnd(22, 't'),",
+    catcher: { test: FENCES, title: 'gives each attempt a token of its own' },
+  },
 ];
 
 export const claimEquivalents: Equivalent[] = [

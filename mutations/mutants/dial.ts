@@ -1,4 +1,4 @@
-import type { Mutant } from '../mutant.ts';
+import type { Equivalent, Mutant } from '../mutant.ts';
 
 const CALLS = 'packages/carriers/src/twilio/calls.ts';
 const DIAL = 'packages/worker/src/dial.ts';
@@ -307,5 +307,21 @@ export const dialMutants: Mutant[] = [
       test: 'packages/carriers/test/twilio-client-validation.test.ts',
       title: 'a create that has expired when it comes to its effect',
     },
+  },
+  {
+    name: 'worker-drops-own-lease',
+    what: 'that a loop whose lease is lost does not drop the run that its worker has taken anew',
+    file: WORKER,
+    find: 'if (known?.lease.lease_epoch !== mine.lease_epoch) return;',
+    replace: 'if (known === undefined) return;',
+    catcher: { test: 'packages/worker/test/taken-anew.test.ts' },
+  },
+];
+
+export const dialEquivalents: Equivalent[] = [
+  {
+    file: WORKER,
+    what: 'the epoch of the lease that a loop looks at before each of its claims',
+    why: 'a claim under a lease that is lost is told so, which ends the loop; without the look it asks once more',
   },
 ];

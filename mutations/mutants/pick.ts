@@ -3,6 +3,8 @@ import type { Equivalent, Mutant } from '../mutant.ts';
 const CLAIM = 'packages/engine/src/call/claim.ts';
 const CANDIDATES = 'packages/engine/src/call/candidates.ts';
 const PACE = 'packages/engine/src/call/pace.ts';
+const SET_BACK = 'packages/engine/src/call/set-back.ts';
+const CLOCK = 'packages/engine/test/clock-set-back.test.ts';
 const FENCES = 'packages/engine/test/fences.test.ts';
 const LIMITS = 'packages/engine/test/claim-limits.test.ts';
 const ORDERS = 'packages/engine/test/orders.test.ts';
@@ -126,6 +128,62 @@ export const pickMutants: Mutant[] = [
     replace: "AND seq = ANY ($5) AND status IN ('queued', 'waiting')",
     catcher: { test: PLANS, title: 'the plans of the hot statements' },
   },
+  {
+    name: 'probe-order',
+    what: 'that a refused lane is probed with whoever was tried least',
+    file: CLAIM,
+    find: 'if (lane.refusals_in_a_row > 0) candidates.sort((a, b) => a.attempts - b.attempts);',
+    replace: '',
+    catcher: { test: 'packages/engine/test/lane-breaker.test.ts', title: 'is probed with whoever was tried least' },
+  },
+  {
+    name: 'next-due-order',
+    what: 'ORDER BY of the question when the next is due',
+    file: CANDIDATES,
+    find: 'AND (reason = $3) = $4 ORDER BY due_us LIMIT 1`',
+    replace: 'AND (reason = $3) = $4 LIMIT 1`',
+    catcher: { test: ORDERS, title: 'who is due next is asked of all who wait' },
+  },
+  {
+    name: 'set-back-first',
+    what: 'the look at the first of those that wait, whether it lies too far ahead',
+    file: SET_BACK,
+    find: 'due_us > 0 ORDER BY due_us LIMIT 1)',
+    replace: 'due_us > 0 ORDER BY due_us DESC LIMIT 1)',
+    catcher: { test: CLOCK, title: 'those that wait for longer than anything may are due' },
+  },
+  {
+    name: 'set-back-last',
+    what: 'the look at the last of them',
+    file: SET_BACK,
+    find: 'due_us > 0 ORDER BY due_us DESC LIMIT 1)',
+    replace: 'due_us > 0 ORDER BY due_us LIMIT 1)',
+    catcher: { test: CLOCK, title: 'those that wait for longer than anything may are due' },
+  },
+  {
+    name: 'set-back-too-far',
+    what: 'that only those are brought forward which lie too far ahead',
+    file: SET_BACK,
+    find: 'AND due_us > CASE WHEN reason = $3 THEN $4::bigint ELSE $5::bigint END + $7::bigint`',
+    replace: 'AND $5::bigint + $7::bigint > 0`',
+    catcher: { test: CLOCK, title: 'those that wait for longer than anything may are due' },
+  },
+  {
+    name: 'set-back-retry-waits',
+    what: 'that a retry which is brought forward waits as long as its policy says',
+    file: SET_BACK,
+    find: 'SET due_us = CASE WHEN reason = $3 THEN $4::bigint ELSE $6::bigint END',
+    replace: 'SET due_us = $6::bigint',
+    catcher: { test: CLOCK, title: 'waits for its next try as long as its policy says' },
+  },
+  {
+    name: 'stretches-sorted',
+    what: 'that the numbers are sorted before they are cut into stretches',
+    file: 'packages/engine/src/call/stretches.ts',
+    find: 'seqs.toSorted((a, b) => a - b)',
+    replace: 'seqs',
+    catcher: { test: FENCES, title: 'numbers that lie far apart are looked up in stretches' },
+  },
 ];
 
 export const pickEquivalents: Equivalent[] = [
@@ -138,5 +196,10 @@ export const pickEquivalents: Equivalent[] = [
     file: CANDIDATES,
     what: 'the outer ORDER BY of the due jobs',
     why: 'what follows depends row by row on the ordered list (LATERAL), and PostgreSQL has only the nested loop for it, which keeps the order; SQL promises none, so it is asked for',
+  },
+  {
+    file: SET_BACK,
+    what: 'the look whether the first or the last of those that wait lies too far ahead',
+    why: 'the statement behind it says the same of each row; the look saves reading all that wait',
   },
 ];

@@ -166,4 +166,20 @@ export const reaperMutants: Mutant[] = [
     replace: 'const set_back = attempt.intent_us < 0;',
     catcher: { test: TENDS, title: 'that the database’s clock was set back behind is absent once' },
   },
+  {
+    name: 'reaper-set-back-own-clock',
+    what: 'that an attempt behind which the clock was set back waits by the reconciler’s own until its call can’t be live',
+    file: REAPER,
+    find: 'set_back ? waited_ms - limits.dial_deadline_ms :',
+    replace: 'set_back ? Number.POSITIVE_INFINITY :',
+    catcher: { test: GRACES, title: 'set back behind goes to review only when its call can’t be live' },
+  },
+  {
+    name: 'reaper-live-call-set-back',
+    what: 'live calls of a time to come: the database’s clock was set back behind them',
+    file: REAPER,
+    find: 'const set_back = placed_us > now_us + CLOCK_SET_BACK_US;',
+    replace: 'const set_back = placed_us < 0;',
+    catcher: { test: GRACES, title: 'set back behind is left to a person by the worker’s own' },
+  },
 ];

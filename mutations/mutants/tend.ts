@@ -245,6 +245,22 @@ export const tendMutants: Mutant[] = [
       title: 'puts under review who has a call that no attempt has',
     },
   },
+  {
+    name: 'hang-up-found-in-turn',
+    what: 'the time between two orders to hang up a call',
+    file: TEND,
+    find: "AND (asked_us < now_us - $2::bigint * 1000 OR asked_us > ahead_us) THEN 'hang_up'",
+    replace: "AND $2::bigint >= 0 THEN 'hang_up'",
+    catcher: { test: FENCES, title: 'is told again only when the carrier has had its time' },
+  },
+  {
+    name: 'hang-up-found-clock-set-back',
+    what: 'that an order which was given in the future is none',
+    file: TEND,
+    find: "$2::bigint * 1000 OR asked_us > ahead_us) THEN 'hang_up'",
+    replace: "$2::bigint * 1000) THEN 'hang_up'",
+    catcher: { test: SET_BACK, title: 'is reconciled, polled and hung up' },
+  },
 ];
 
 export const tendEquivalents: Equivalent[] = [

@@ -182,6 +182,43 @@ describe('a job that was told to wait before the clock was set back', () => {
   });
 });
 
+describe('jobs that wait for different things', () => {
+  /** One that waits for its next try, and one that was found absent: due in so many minutes, on the database's clock. */
+  async function twoWaiting(after_s: number, due_min: { retry: number; absent: number }) {
+    const tenant = await createTenant(fixture, { leads: 2, lines: 2 });
+    const policy = Policy.parse({ retry: { busy: { times: 1, after_s } } });
+    const run_id = await startRun(fixture, tenant, { policy });
+    const mine = await lease(fixture, tenant, run_id);
+    const [retry, absent] = await claimAll(fixture, mine, 2);
+    if (!retry || !absent) throw new Error('two are wanted');
+    await record(fixture, retry, ended('C1', 'busy'));
+    await record(fixture, absent, { kind: 'unknown', cause: 'timeout' });
+    await record(fixture, absent, { kind: 'absent' });
+    await fixture.rows(
+      `UPDATE carillon.job_schedule
+       SET due_us = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+         + CASE seq WHEN $2 THEN $3::bigint ELSE $4::bigint END * 60000000
+       WHERE run_id = $1`,
+      [run_id, retry.seq, due_min.retry, due_min.absent],
+    );
+    expect((await claimOnce(fixture, mine)).attempts).toEqual([]);
+    const left = await fixture.rows<{ seq: number; left_us: number }>(
+      `SELECT seq, (due_us - extract(epoch FROM clock_timestamp()) * 1000000)::float8 AS left_us
+       FROM carillon.job_schedule WHERE run_id = $1`,
+      [run_id],
+    );
+    const of = (seq: number) => (left.find((row) => row.seq === seq)?.left_us ?? NaN) / 60_000_000;
+    return { retry: of(retry.seq), absent: of(absent.seq) };
+  }
+
+  it('those that wait for longer than anything may are due; whoever waits rightly goes on waiting, first or last', async () => {
+    const first = await twoWaiting(600, { retry: 5, absent: 60 });
+    const last = await twoWaiting(7_200, { retry: 90, absent: 60 });
+    expect([first.absent, last.absent].filter((left) => left > 1)).toEqual([]);
+    expect([first.retry, last.retry].map(Math.round)).toEqual([5, 90]);
+  });
+});
+
 describe('an import that was touched before the clock was set back', () => {
   it('and whose process is gone does not keep its list for an hour', async () => {
     const { business_id, list_id } = await createTenant(fixture, { leads: 1 });

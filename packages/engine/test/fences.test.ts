@@ -210,6 +210,19 @@ describe('a claim', () => {
     expect(open).toEqual({ control_epoch: 2, lease_epoch: 1, worker_id: 'w' });
   });
 
+  it('gives each attempt a token of its own', async () => {
+    const { run_id, mine } = await leased(3, { lines: 3 });
+    for (const attempt of await claimAll(fixture, mine, 3))
+      await record(fixture, attempt, { kind: 'not_dialed', cause: 'late', unreachable: false });
+    await claimAll(fixture, mine, 3);
+    const tokens = await fixture.rows<{ token: string }>(
+      `SELECT token FROM carillon.attempts WHERE run_id = $1
+       UNION ALL SELECT token FROM carillon.open_attempts WHERE run_id = $1`,
+      [run_id],
+    );
+    expect([tokens.length, new Set(tokens.map(({ token }) => token)).size]).toEqual([6, 6]);
+  });
+
   it('keeps its distance from the claim before it', async () => {
     const { tenant, mine } = await leased(10, { calls_per_second: 5 });
     await claimAll(fixture, mine, 1);
@@ -453,6 +466,17 @@ describe('the wish to hang up', () => {
     await pauseRun(fixture.db, tenant.business_id, run_id, 'hang_up', actor);
     const [open] = await fixture.rows('SELECT hang_up FROM carillon.open_attempts WHERE run_id = $1', [run_id]);
     expect(open).toEqual({ hang_up: 'job' });
+  });
+
+  it('is told again only when the carrier has had its time', async () => {
+    const { run_id, attempt } = await claimed();
+    await record(fixture, attempt, { kind: 'accepted', call_id: 'C1' });
+    await fixture.rows("UPDATE carillon.open_attempts SET hang_up = 'run' WHERE run_id = $1", [run_id]);
+    const mine = async () => (await findDue(fixture.db, fixture.limits)).filter((due) => due.run_id === run_id);
+    const [due] = await mine();
+    expect(due).toMatchObject({ errand: 'hang_up' });
+    if (due) await takeTurn(fixture.db, due, fixture.limits.hang_up_every_ms);
+    expect(await mine()).toEqual([]);
   });
 
   it('a call is not taken again once it is over, though many are', async () => {

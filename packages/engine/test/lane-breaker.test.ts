@@ -55,6 +55,12 @@ describe('a lane that was refused', () => {
     expect((await claimOnce(fixture, mine)).attempts).toHaveLength(1);
   });
 
+  it('is probed with whoever was tried least, not with whom it refused', async () => {
+    const { attempt } = await probe();
+    // The two that were claimed before it wait, due at once; the third was never tried.
+    expect(attempt).toMatchObject({ seq: 3, attempt_no: 1 });
+  });
+
   it('is trusted though a callback of the call comes before the answer that accepted it', async () => {
     const { tenant, attempt } = await probe();
     await record(fixture, attempt, live('C1', 'ringing'));

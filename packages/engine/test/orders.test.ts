@@ -3,9 +3,11 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withClient } from '../../../test/support/test-server.ts';
 import { until } from '../../../test/support/wait.ts';
+import { nextDue } from '../src/call/candidates.ts';
 import { recordEvidence } from '../src/call/record.ts';
 import { expireDialing, findDue } from '../src/call/tend.ts';
 import { takeUnwanted } from '../src/call/unwanted.ts';
+import { inBusiness } from '../src/db/database.ts';
 import { eraseLead } from '../src/lead/erase.ts';
 import { importLeads } from '../src/lead/import.ts';
 import { endOverdueRuns } from '../src/run/end.ts';
@@ -74,6 +76,25 @@ describe('claiming', () => {
     await fixture.rows('UPDATE carillon.outbound_call_runs SET concurrency = 1 WHERE run_id = $1', [run_id]);
     expect((await claimOnce(fixture, mine)).attempts.map(({ seq }) => seq)).toEqual([2]);
   });
+});
+
+it('who is due next is asked of all who wait', async () => {
+  const tenant = await createTenant(fixture, { leads: 2, lines: 2 });
+  const run_id = await startRun(fixture, tenant);
+  const mine = await lease(fixture, tenant, run_id);
+  for (const attempt of await claimAll(fixture, mine, 2))
+    await record(fixture, attempt, { kind: 'not_dialed', cause: 'late', unreachable: false });
+  const [soon_us, later_us] = [4_000_000_000_000_000, 4_000_000_000_000_001];
+  for (const [seq, due_us] of [
+    [1, later_us],
+    [2, soon_us],
+  ])
+    await fixture.rows('UPDATE carillon.job_schedule SET due_us = $3 WHERE run_id = $1 AND seq = $2', [
+      run_id,
+      seq,
+      due_us,
+    ]);
+  expect(await inBusiness(fixture.db, tenant.business_id, (tx) => nextDue(tx, mine))).toBe(soon_us);
 });
 
 /** Starts `work` while `lock` is held, and says whether meanwhile `other` was locked by it. */

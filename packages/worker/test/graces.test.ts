@@ -68,6 +68,21 @@ describe('an unknown attempt', () => {
     expect(await jobStatus(here, mine.run_id)).toBe('needs_review');
   });
 
+  it('that the database’s clock was set back behind goes to review only when its call can’t be live by the worker’s own', async () => {
+    const { mine } = await unknownAttempt();
+    await age(-3_600);
+    const clock = handClock();
+    const context = contextOf(here, { find: async () => ({ kind: 'error', cause: 'http_500' }) }, clock);
+    const state = createTendState();
+    await round(context, state);
+    clock.pass(100_000);
+    await round(context, state);
+    expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
+    clock.pass(86_400_000);
+    await round(context, state);
+    expect(await jobStatus(here, mine.run_id)).toBe('needs_review');
+  });
+
   it('of an account that does not answer is not asked about again meanwhile', async () => {
     await unknownAttempt();
     const { promise: held, resolve: release } = Promise.withResolvers<void>();
@@ -104,6 +119,23 @@ describe('a live call that the carrier can not tell of', () => {
     await here.rows('UPDATE carillon.open_attempts SET placed_us = placed_us - 86400000000::bigint');
     await round(context, createTendState());
     expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
+    await round(context, state);
+    expect(await jobStatus(here, mine.run_id)).toBe('needs_review');
+  });
+
+  it('and that the database’s clock was set back behind is left to a person by the worker’s own', async () => {
+    const mine = await leased(here, await here.business({ leads: 1 }));
+    const [attempt] = await claimed(here, mine);
+    await record(here, attempt, { kind: 'accepted', call_id: 'C1' });
+    await here.rows('UPDATE carillon.open_attempts SET placed_us = placed_us + 3600000000');
+    const clock = handClock();
+    const context = contextOf(here, { fetchCall: async () => ({ kind: 'error', cause: 'http_500' }) }, clock);
+    const state = createTendState();
+    await round(context, state);
+    clock.pass(600_000);
+    await round(context, state);
+    expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
+    clock.pass(600_000);
     await round(context, state);
     expect(await jobStatus(here, mine.run_id)).toBe('needs_review');
   });
