@@ -12,7 +12,7 @@ export const GLOBAL_TABLES: Readonly<Record<string, string>> = {
 };
 
 /** Tables whose rows are updated all the time, or come and go: vacuum must not wait for a fifth of them to be dead. */
-const HOT_TABLES = ['lanes', 'outbound_call_runs', 'outbound_call_jobs', 'job_schedule', 'open_attempts'];
+const HOT_TABLES = ['lanes', 'outbound_call_runs', 'outbound_call_jobs', 'job_schedule', 'open_attempts', 'receipts'];
 /** Of those, the ones that are updated in place: a full page has no room for a HOT update. */
 const UPDATED_TABLES = ['lanes', 'outbound_call_runs', 'outbound_call_jobs', 'open_attempts'];
 

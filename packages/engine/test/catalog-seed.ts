@@ -40,5 +40,6 @@ INSERT INTO adopted_jobs (business_id, run_id, seq, lead_id, old_job_id, rank, s
   SELECT b, b, 1, b, b, 1, 'queued' FROM generate_series(1, 2) b;
 INSERT INTO adopted_rows (business_id, adoption_id, kind, old_id, reason, lead_id, row)
   SELECT b, b, 'job', b, 'duplicate', b, '{}' FROM generate_series(1, 2) b;
+INSERT INTO receipts (business_id, at_us, nonce) SELECT b, 1, b FROM generate_series(1, 2) b;
 INSERT INTO audit_events (business_id, kind, action, actor) SELECT b, 'change', 'run.created', 'test' FROM generate_series(1, 2) b;
 `;

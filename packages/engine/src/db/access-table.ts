@@ -41,6 +41,8 @@ export const appGrants: Readonly<Record<string, readonly TablePrivilege[]>> = {
   adopted_jobs: ['SELECT', 'INSERT', 'UPDATE'],
   // Updated where a person is erased.
   adopted_rows: ['SELECT', 'INSERT', 'UPDATE'],
+  // Never updated, but PostgreSQL asks for UPDATE where a row is locked to be removed.
+  receipts: ALL,
 };
 
 /** Tables of which the application may update some columns only. A business stays the canary that it is, or is not. */
