@@ -251,6 +251,68 @@ export const controlMutants: Mutant[] = [
     replace: 'AND',
     catcher: { test: FOLLOWED, title: 'finds the leads of a stopped run' },
   },
+  {
+    name: 'pause-once',
+    what: 'that a paused run is not paused again',
+    file: PAUSE,
+    find: "if (run.status !== 'paused') {",
+    replace: 'if (run.total_leads >= 0) {',
+    catcher: {
+      test: 'packages/engine/test/late-hang-up.test.ts',
+      title: 'is hung up where the pause that drained was followed by one that did not',
+    },
+  },
+  {
+    name: 'resume-running-run',
+    what: 'that a run which goes on already is answered as it is',
+    file: RESUME,
+    find: "if (run.status === 'pending' || run.status === 'running') return await readRun(tx, run_id);",
+    replace: '',
+    catcher: { test: FENCES, title: 'that goes on already is answered as it is by who resumes it' },
+  },
+  {
+    name: 'stop-final-run',
+    what: 'that a run which has completed is not stopped',
+    file: STOP,
+    find: "if (run.status === 'completed' || run.status === 'failed')",
+    replace: "if (run.status === 'failed')",
+    catcher: { test: FENCES, title: 'that has ended is not stopped' },
+  },
+  {
+    name: 'stop-stopped-run',
+    what: 'that a run which was stopped is not stopped again',
+    file: STOP,
+    find: "if (!isFinalRun(run.status) && run.status !== 'cancelling') {",
+    replace: "if (run.status !== 'cancelling') {",
+    catcher: { test: FENCES, title: 'that has ended is not stopped' },
+  },
+  {
+    name: 'stop-stopping-run',
+    what: 'that a run which is just being stopped is not stopped again',
+    file: STOP,
+    find: "if (!isFinalRun(run.status) && run.status !== 'cancelling') {",
+    replace: 'if (!isFinalRun(run.status)) {',
+    catcher: {
+      test: 'packages/engine/test/late-hang-up.test.ts',
+      title: 'leaves in the trail that live calls are hung up from then on, once',
+    },
+  },
+  {
+    name: 'follow-up-parts-in-order',
+    what: 'ORDER BY of the parts: each begins where the one before it ends',
+    file: FOLLOW,
+    find: 'OVER (ORDER BY part) - leads',
+    replace: 'OVER () - leads',
+    catcher: { test: FOLLOWED, title: 'finds the leads of a stopped run' },
+  },
+  {
+    name: 'follow-up-stopped',
+    what: 'that those whom a stopped run was yet to call count as cancelled',
+    file: FOLLOW,
+    find: "status IN ('cancelling', 'cancelled', 'failed') AS stopped",
+    replace: "status IN ('cancelled', 'failed') AS stopped",
+    catcher: { test: FOLLOWED, title: 'takes up those whom its outcomes name' },
+  },
 ];
 
 export const controlEquivalents: Equivalent[] = [
@@ -263,5 +325,10 @@ export const controlEquivalents: Equivalent[] = [
     file: FILL,
     what: 'the expected counts where jobs are made of a part of an earlier run’s leads',
     why: 'the run is locked, and whoever reads or removes parts of its leads locks it first',
+  },
+  {
+    file: RESUME,
+    what: 'that leads are fixed only for a draft that has none yet',
+    why: 'a draft of named leads has no list to fix them from, and any other run has had its first rows since it was made; the statements that fix leads say the same of the row',
   },
 ];

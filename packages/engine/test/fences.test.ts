@@ -168,6 +168,25 @@ describe('a lease', () => {
   });
 });
 
+describe('a worker', () => {
+  it('tells that it lives when it was not heard of for a while, and forgets those that are long gone', async () => {
+    const limits = { ...fixture.limits, worker_runs: 0 };
+    const seen = async () => {
+      await leaseRuns(fixture.db, 'teller', 0, limits, fail);
+      const rows = await fixture.rows<{ at: string; fresh: boolean }>(
+        "SELECT seen_at::text AS at, seen_at > now() - interval '10 s' AS fresh FROM carillon.workers WHERE worker_id = 'teller'",
+      );
+      return rows[0];
+    };
+    const first = await seen();
+    expect(await seen()).toEqual(first);
+    await fixture.rows("UPDATE carillon.workers SET seen_at = now() - interval '1 min' WHERE worker_id = 'teller'");
+    await fixture.rows("INSERT INTO carillon.workers (worker_id, seen_at) VALUES ('gone', now() - interval '2 h')");
+    expect(await seen()).toMatchObject({ fresh: true });
+    expect(await fixture.rows("SELECT 1 FROM carillon.workers WHERE worker_id = 'gone'")).toEqual([]);
+  });
+});
+
 describe('a claim', () => {
   it('commits no start for after the end of its run', async () => {
     const { run_id, mine } = await leased(10, { calls_per_second: 50 });
@@ -392,7 +411,12 @@ describe('a run', () => {
       if (death < 4) mine = await lease(fixture, tenant, run_id);
     }
     await expect(lease(fixture, tenant, run_id)).rejects.toThrow('not leased');
-    expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelling', in_progress: 1 });
+    expect(await readRow(fixture, run_id)).toMatchObject({
+      status: 'cancelling',
+      in_progress: 1,
+      locked_by_worker: null,
+      control_epoch: 1,
+    });
     if (open) await record(fixture, open, { kind: 'not_dialed', cause: 'died', unreachable: false });
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'failed', in_progress: 0, cancelled: 10 });
   });
@@ -409,6 +433,8 @@ describe('a run', () => {
     }
     await expect(lease(fixture, tenant, run_id)).rejects.toThrow('not leased');
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'failed', completed: 1, cancelled: 9 });
+    while (await sweepOnce(fixture.db, fixture.limits, fail));
+    expect(await jobOf(run_id, 10)).toBe('cancelled');
   });
 
   it.each([
@@ -423,6 +449,35 @@ describe('a run', () => {
       mine = await lease(fixture, tenant, run_id);
     }
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'running', reclaim_count: 6, completed: 6 * calls });
+  });
+
+  it('that goes on already is answered as it is by who resumes it', async () => {
+    const { tenant, run_id } = await leased();
+    const resumed = await resumeRun(fixture.db, tenant.business_id, run_id, fixture.limits, actor);
+    expect(resumed).toMatchObject({ status: 'running', locked_by_worker: 'worker-1' });
+    expect(await readRow(fixture, run_id)).toMatchObject({ control_epoch: 0 });
+  });
+
+  it('that is a draft of named leads is started with them as they are', async () => {
+    const tenant = await createTenant(fixture, { leads: 0 });
+    const { lead_id } = await createLead(fixture.db, tenant.business_id, { phone: '+972541234568' }, actor);
+    const run_id = await startRun(fixture, tenant, { lead_ids: [lead_id], draft: true });
+    const started = await resumeRun(fixture.db, tenant.business_id, run_id, fixture.limits, actor);
+    expect(started).toMatchObject({ status: 'pending', total_leads: 1, queued: 1 });
+  });
+
+  it('that has ended is not stopped: a stopped one is answered as it is, any other is refused', async () => {
+    const stopped = await leased();
+    const stop = (tenant: Tenant, run_id: RunId) => stopRun(fixture.db, tenant.business_id, run_id, 'hang_up', actor);
+    await stop(stopped.tenant, stopped.run_id);
+    expect(await stop(stopped.tenant, stopped.run_id)).toMatchObject({ status: 'cancelled' });
+    expect(await readRow(fixture, stopped.run_id)).toMatchObject({ control_epoch: 1 });
+    const { tenant, run_id, attempt } = await claimed(1);
+    await record(fixture, attempt, ended('C1', 'completed'));
+    await expect(stop(tenant, run_id)).rejects.toMatchObject({
+      code: 'run_state_conflict',
+      details: { status: 'completed' },
+    });
   });
 
   it('waits again when its number is still on the line', async () => {

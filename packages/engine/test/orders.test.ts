@@ -13,6 +13,7 @@ import { importLeads } from '../src/lead/import.ts';
 import { endOverdueRuns } from '../src/run/end.ts';
 import { fillAhead } from '../src/run/fill.ts';
 import { heartbeat } from '../src/run/heartbeat.ts';
+import { leaseRuns } from '../src/run/lease.ts';
 import { stopRun } from '../src/run/stop.ts';
 import { sweepOnce } from '../src/run/sweep.ts';
 import { waiters } from './support/behind.ts';
@@ -76,6 +77,17 @@ describe('claiming', () => {
     await fixture.rows('UPDATE carillon.outbound_call_runs SET concurrency = 1 WHERE run_id = $1', [run_id]);
     expect((await claimOnce(fixture, mine)).attempts.map(({ seq }) => seq)).toEqual([2]);
   });
+});
+
+it('a business’s oldest run is leased first', async () => {
+  await fixture.rows("UPDATE carillon.outbound_call_runs SET lock_ts = now(), locked_by_worker = 'other'");
+  const tenant = await createTenant(fixture);
+  const [one] = [await startRun(fixture, tenant), await startRun(fixture, tenant)];
+  await fixture.rows("UPDATE carillon.outbound_call_runs SET name = 'moved' WHERE run_id = $1", [one]);
+  const { taken } = await leaseRuns(fixture.db, 'w', 0, { ...fixture.limits, worker_runs: 1 }, (error) => {
+    throw error;
+  });
+  expect(taken.map(({ run_id }) => run_id)).toEqual([one]);
 });
 
 it('who is due next is asked of all who wait', async () => {
