@@ -4,6 +4,10 @@ const DATABASE = 'packages/engine/src/db/database.ts';
 const ACCESS = 'packages/engine/src/db/access-table.ts';
 const SESSION = 'packages/engine/src/db/migration-session.ts';
 const TRANSACTIONS = 'packages/engine/test/transactions.test.ts';
+const PATIENCE_CODE = 'packages/engine/src/db/patience.ts';
+const PATIENCE = 'packages/engine/test/patience.test.ts';
+const RECEIPT = 'packages/engine/src/db/receipt.ts';
+const RECEIPTS = 'packages/engine/test/receipt.test.ts';
 
 export const databaseMutants: Mutant[] = [
   {
@@ -127,15 +131,124 @@ export const databaseMutants: Mutant[] = [
     catcher: { test: 'packages/engine/test/migrate.test.ts', title: 'waits for another no longer than it was told' },
   },
   {
-    name: 'commit-not-answered',
-    what: 'that a transaction whose COMMIT was not answered is not run again by itself',
-    file: 'packages/engine/src/db/patience.ts',
-    find: 'if (unknown && !mine.repeatable) throw new OutcomeUnknownError(error);',
+    name: 'receipt-left',
+    what: 'the receipt that a transaction leaves',
+    file: DATABASE,
+    find: 'if (asked.receipt && !asked.unknown) leaveReceipt(tx, asked.receipt);',
     replace: '',
-    catcher: {
-      test: 'packages/engine/test/patience.test.ts',
-      title: 'leaves open whether it was done, and is never tried again by itself',
-    },
+    catcher: { test: PATIENCE, title: 'has left its receipt where the COMMIT went through' },
+  },
+  {
+    name: 'receipt-heeded',
+    what: 'what a receipt says that lies there: the transaction was committed, and is not done again',
+    file: DATABASE,
+    find: 'if (await findReceipt(tx, asked.receipt)) {',
+    replace: 'if ((await findReceipt(tx, asked.receipt)) && business_id < 0) {',
+    catcher: { test: PATIENCE, title: 'has left its receipt where the COMMIT went through' },
+  },
+  {
+    name: 'receipt-same',
+    what: 'that all tries of a transaction have one receipt',
+    file: DATABASE,
+    find: 'await findReceipt(tx, asked.receipt)',
+    replace: 'await findReceipt(tx, drawReceipt())',
+    catcher: { test: PATIENCE, title: 'has left its receipt where the COMMIT went through' },
+  },
+  {
+    name: 'receipt-result',
+    what: 'the result of the try that was committed',
+    file: DATABASE,
+    find: 'return asked.result as T;',
+    replace: 'return undefined as T;',
+    catcher: { test: PATIENCE, title: 'has left its receipt where the COMMIT went through' },
+  },
+  {
+    name: 'receipt-looked-for',
+    what: 'that it is known from then on what came of the COMMIT',
+    file: DATABASE,
+    find: '      asked.unknown = false;\n',
+    replace: '',
+    catcher: { test: PATIENCE, title: 'leaves nothing open once it is known' },
+  },
+  {
+    name: 'receipt-one',
+    what: 'the guard: a receipt that lies there before the first try',
+    file: RECEIPT,
+    find: 'at_us - KEPT_US], 1);',
+    replace: 'at_us - KEPT_US]);',
+    catcher: { test: RECEIPTS, title: 'that lies there when a transaction begins is a broken guard' },
+  },
+  {
+    name: 'receipt-kept',
+    what: 'that a receipt is kept for a day',
+    file: RECEIPT,
+    find: 'at_us < $4',
+    replace: 'at_us < $4::bigint + 24 * 3600000000',
+    catcher: { test: RECEIPTS, title: 'go with each new one, ten at most, the oldest first; younger ones stay' },
+  },
+  {
+    name: 'receipts-removed-few',
+    what: 'the bound of how many old receipts one request removes',
+    file: RECEIPT,
+    find: 'LIMIT 10 ',
+    replace: '',
+    catcher: { test: RECEIPTS, title: 'go with each new one, ten at most, the oldest first; younger ones stay' },
+  },
+  {
+    name: 'receipts-removed-oldest',
+    what: 'that the oldest receipts go first',
+    file: RECEIPT,
+    find: 'ORDER BY at_us, nonce',
+    replace: 'ORDER BY at_us DESC',
+    catcher: { test: RECEIPTS, title: 'go with each new one, ten at most, the oldest first; younger ones stay' },
+  },
+  {
+    name: 'receipts-nobody-waits',
+    what: 'SKIP LOCKED: who removes old receipts waits for nobody',
+    file: RECEIPT,
+    find: ' SKIP LOCKED',
+    replace: '',
+    catcher: { test: RECEIPTS, title: 'that somebody else removes at this moment are left to them' },
+  },
+  {
+    name: 'commit-in-doubt',
+    what: 'that a COMMIT stays in doubt until its receipt was looked for',
+    file: PATIENCE_CODE,
+    find: 'asked.unknown ||= ',
+    replace: 'asked.unknown = ',
+    catcher: { test: PATIENCE, title: 'may break again, before the receipt is looked for' },
+  },
+  {
+    name: 'commit-not-answered',
+    what: 'that what was not answered and has no receipt is not done again',
+    file: PATIENCE_CODE,
+    find: ' && (!asked.unknown || asked.receipt !== null)',
+    replace: '',
+    catcher: { test: PATIENCE, title: 'leaves open whether it was done where it changes something: no receipt tells' },
+  },
+  {
+    name: 'commit-unknown-told',
+    what: 'that nobody is told that nothing was done where nobody knows',
+    file: PATIENCE_CODE,
+    find: 'throw asked.unknown ? new OutcomeUnknownError(error) : error;',
+    replace: 'throw error;',
+    catcher: { test: PATIENCE, title: 'leaves open what came of it where the database is not back in time' },
+  },
+  {
+    name: 'receipts-of-canaries',
+    what: 'the receipts of what writes while a report is read',
+    file: PATIENCE_CODE,
+    find: '{ ...mine, receipts: true }',
+    replace: 'mine',
+    catcher: { test: 'packages/readiness/test/lost-commit.test.ts' },
+  },
+  {
+    name: 'receipts-of-requests',
+    what: 'that every request which is no read leaves receipts',
+    file: 'packages/api/src/patience.ts',
+    find: 'receipts = !READS.has(request.method)',
+    replace: 'receipts = false',
+    catcher: { test: 'packages/api/test/patience.test.ts', title: 'makes one list' },
   },
 ];
 

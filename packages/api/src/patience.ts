@@ -5,10 +5,10 @@ import type { ApiContext } from './context.ts';
 declare module 'fastify' {
   interface FastifyContextConfig {
     /**
-     * Asking twice is like asking once, also where the first was carried out and its answer lost: then we do so
-     * ourselves. Reads are so by their nature.
+     * Its transactions leave receipts, so that each is done once though the answer to its COMMIT is lost. Left out: those
+     * of reads leave none, and are asked again; all others do.
      */
-    repeatable?: boolean;
+    receipts?: boolean;
   }
 }
 
@@ -20,17 +20,16 @@ const READS = new Set(['GET', 'HEAD']);
  */
 export function waitForDatabase(app: FastifyInstance, { api_limits, closing }: ApiContext): void {
   const wait_ms = api_limits.database_wait_ms;
-  // Who asks, and whether the key is valid, is read from the database before the route comes to its turn.
+  // Who asks, and whether the key is valid, is read from the database before the route comes to its turn. Only read.
   app.addHook('onRequest', (request, reply, done) => {
     if (request.routeOptions.config.access === 'public') return done();
-    withPatience({ wait_ms, isOver: () => closing.aborted || reply.raw.destroyed, repeatable: true }, done);
+    withPatience({ wait_ms, isOver: () => closing.aborted || reply.raw.destroyed, receipts: false }, done);
   });
   // Again once the body is read, with which another chain of events begins.
   app.addHook('preValidation', (request, reply, done) => {
-    const { access, repeatable } = request.routeOptions.config;
+    const { access, receipts = !READS.has(request.method) } = request.routeOptions.config;
     if (access === 'public') return done();
-    const mayRepeat = repeatable ?? READS.has(request.method);
-    withPatience({ wait_ms, isOver: () => closing.aborted || reply.raw.destroyed, repeatable: mayRepeat }, done);
+    withPatience({ wait_ms, isOver: () => closing.aborted || reply.raw.destroyed, receipts }, done);
   });
   // Who was kept waiting when the server began to close must not keep it open with a connection that has no use any more.
   app.addHook('onSend', async (_request, reply) => {

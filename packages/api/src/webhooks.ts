@@ -26,7 +26,9 @@ export async function webhookRoutes(app: FastifyInstance, context: ApiContext): 
   const credentials = cacheCredentials(context);
   const soon = boundWaiting(context);
   const heard = createCallbackNotes(context);
-  const config = { access: 'signed', expects: 'application/x-www-form-urlencoded' } as const;
+  // No receipts: evidence that is told twice changes nothing, carriers tell it again themselves, and it is by far the most
+  // that is written.
+  const config = { access: 'signed', expects: 'application/x-www-form-urlencoded', receipts: false } as const;
   const bodyLimit = context.api_limits.webhook_body_bytes;
   const schema = { hide: true };
 

@@ -67,6 +67,6 @@ export const ERROR_HELP: Record<ErrorCode, string> = {
   database_unavailable:
     'The database is down, restarting or overloaded, and a request has waited for it (15 s where nothing else is set). Nothing is lost: what was answered is committed. Try again after as long as the header `Retry-After` says.',
   outcome_unknown:
-    'The database went away between the last word of a request and its answer. Look whether it was done, and ask again if it was not. With an `Idempotency-Key` the same request may simply be sent again; reading, starting with such a key, pausing, resuming and stopping never get this answer, as they are repeated here.',
+    'The database went away between the last word of a request and its answer, and was not back in time to be asked what came of it (15 s where nothing else is set). A restart or a crash does not show this: the request waits for it and is done once. Look whether it was done, and ask again if it was not. With an `Idempotency-Key` the same request may simply be sent again; reading never gets this answer.',
   internal: 'A fault of ours. The log has the details under the request id; repeat with the same Idempotency-Key.',
 };

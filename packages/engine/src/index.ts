@@ -17,7 +17,7 @@ export {
   transactionRetries,
   violatedConstraint,
 } from './db/database.ts';
-export { isConnectionLost, OutcomeUnknownError, type Patience, withPatience } from './db/patience.ts';
+export { isConnectionLost, OutcomeUnknownError, type Patience, withPatience, withReceipts } from './db/patience.ts';
 export { checkLogin, checkSchema, LoginError, type LoginErrorCode } from './db/check-login.ts';
 export * from './db/migrate.ts';
 export { createWaker, listenForWakes, lostWakes, type Waker } from './db/wake.ts';

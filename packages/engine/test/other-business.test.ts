@@ -24,6 +24,7 @@ const NO_BUSINESS: Record<string, string> = {
   violatedConstraint: 'reads an error',
   isConnectionLost: 'reads an error',
   withPatience: 'waits for the database, for whatever it is given to do',
+  withReceipts: 'leaves receipts, for whatever it is given to do',
   checkLogin: 'reads the catalog',
   checkSchema: 'reads the migrations',
   migrate: 'is the owner',

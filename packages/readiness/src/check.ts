@@ -7,6 +7,7 @@ import {
   removeCanary,
   type RunToCount,
   startCanaryRun,
+  withReceipts,
 } from '@carillon/engine';
 import { lookAtCarriers, lookAtCredentials, readAccounts, readOwnAccounts } from './beyond/accounts.ts';
 import { lookAtClocks } from './beyond/clocks.ts';
@@ -123,14 +124,14 @@ async function withCanaries(
   let results: ReadinessResult[];
   try {
     for (const forgotten of await findCanaries(db, CANARY_FORGOTTEN_MS)) await removeCanary(db, forgotten);
-    const [left, stopped] = [await make(), await make()];
     const tomorrow = new Date(clock.wallMs() + 86_400_000).toISOString();
-    results = await work({
-      left,
-      left_run: await startCanaryRun(db, left, check.limits, tomorrow),
-      stopped,
-      stopped_run: await startCanaryRun(db, stopped, check.limits),
+    // Who asks for a report reads; but a canary must not be made twice where the answer to a COMMIT is lost.
+    const flock = await withReceipts(async () => {
+      const [left, stopped] = [await make(), await make()];
+      const left_run = await startCanaryRun(db, left, check.limits, tomorrow);
+      return { left, left_run, stopped, stopped_run: await startCanaryRun(db, stopped, check.limits) };
     });
+    results = await work(flock);
   } catch (error) {
     const fail = async (): Promise<Finding> => {
       throw new Error('a canary could not be made', { cause: error });
@@ -159,8 +160,8 @@ async function provePoints(check: Check, flock: Flock): Promise<ReadinessResult[
   const run_id = stopped_run.run_id as RunId;
   // The canaries are attacked and tried while their runs are worked on, like everybody else's.
   const [cancel, reclaim, constraint, isolation] = await Promise.all([
-    prove(clock, 'cancel', () => proveCancel(check, stopped, stopped_run)),
-    prove(clock, 'reclaim', () => proveReclaim(check, left, left_run)),
+    prove(clock, 'cancel', () => withReceipts(() => proveCancel(check, stopped, stopped_run))),
+    prove(clock, 'reclaim', () => withReceipts(() => proveReclaim(check, left, left_run))),
     prove(clock, 'constraint', () => proveConstraint(check, stopped, run_id)),
     prove(clock, 'isolation', () => proveIsolation(check, stopped, left)),
   ]);

@@ -62,7 +62,7 @@ export function jobRoutes(app: ZodApp, context: ApiContext): void {
   app.route({
     method: 'POST',
     url: '/api/outbound_calls/jobs/:job_id/cancel',
-    config: { access: MAY_MANAGE, repeatable: true },
+    config: { access: MAY_MANAGE },
     schema: {
       tags: ['Jobs'],
       summary: 'Cancel one job',

@@ -43,7 +43,7 @@ export function keyRoutes(app: ZodApp, { db, clock }: ApiContext): void {
   app.route({
     method: 'POST',
     url: '/api/keys/:key_id/revoke',
-    config: { access: MAY_OWN, repeatable: true },
+    config: { access: MAY_OWN },
     schema: {
       tags: ['Keys'],
       summary: 'Revoke a key',

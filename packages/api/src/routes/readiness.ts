@@ -41,8 +41,7 @@ export function readinessRoutes(app: ZodApp, context: ApiContext, app_url: strin
   app.route({
     method: 'GET',
     url: '/api/readiness',
-    // It makes canaries, and must not make two of one.
-    config: { access: MAY_ASK, repeatable: false },
+    config: { access: MAY_ASK },
     schema: {
       tags: ['Operations'],
       summary: 'Whether everything is as it must be, with evidence',

@@ -12,7 +12,7 @@ export function reviewRoutes(app: ZodApp, context: ApiContext): void {
   app.route({
     method: 'POST',
     url: '/api/outbound/runs/reconcile',
-    config: { access: MAY_MANAGE, repeatable: true },
+    config: { access: MAY_MANAGE },
     schema: {
       tags: ['Runs'],
       summary: 'Settle what is stuck or unknown, now',

@@ -58,7 +58,7 @@ function startRoute(app: ZodApp, context: ApiContext): void {
   app.route({
     method: 'POST',
     url: '/api/outbound_calls/start',
-    config: { access: MAY_MANAGE, repeatable: true },
+    config: { access: MAY_MANAGE },
     schema: {
       tags: ['Runs'],
       summary: 'Start a run over a list, named leads, or the unreached of an earlier run',
@@ -93,7 +93,8 @@ function startRoute(app: ZodApp, context: ApiContext): void {
       const { business_id } = principalOf(request);
       const { run, created } = await createRun(context.db, business_id, request.body, {
         actor: actorOf(request),
-        // With a key of our own where the client gave none: should the answer of the database be lost, we ask again.
+        // With a key of our own where the client gave none: a run calls people, so a second thing beside its receipt
+        // keeps it from being made twice.
         idempotency_key: request.headers['idempotency-key'] ?? `request ${request.id}`,
         limits: context.limits,
       }).catch((error: unknown) => {
@@ -121,7 +122,7 @@ function controlRoutes(app: ZodApp, context: ApiContext): void {
   app.route({
     method: 'POST',
     url: '/api/outbound/runs/:run_id/pause',
-    config: { access: MAY_MANAGE, repeatable: true },
+    config: { access: MAY_MANAGE },
     schema: {
       tags: ['Runs'],
       summary: 'Pause a run',
@@ -143,7 +144,7 @@ function controlRoutes(app: ZodApp, context: ApiContext): void {
   app.route({
     method: 'POST',
     url: '/api/outbound/runs/:run_id/resume',
-    config: { access: MAY_MANAGE, repeatable: true },
+    config: { access: MAY_MANAGE },
     schema: {
       tags: ['Runs'],
       summary: 'Let a paused run go on, or start a draft',
@@ -160,7 +161,7 @@ function controlRoutes(app: ZodApp, context: ApiContext): void {
   app.route({
     method: 'POST',
     url: '/api/outbound/stop-queue',
-    config: { access: MAY_MANAGE, repeatable: true },
+    config: { access: MAY_MANAGE },
     schema: {
       tags: ['Runs'],
       summary: 'Stop a run for good',

@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { type BusinessId, type CommitName, faultPoint } from '@carillon/contract';
-import { patiently, type Sent } from './patience.ts';
+import { type Asked, leavesReceipts, patiently } from './patience.ts';
+import { drawReceipt, findReceipt, leaveReceipt } from './receipt.ts';
 
 /** The connections lie under keys that only this file has: whoever holds a Database must come in by one of the doors. */
 const APP = Symbol('app');
@@ -139,7 +140,8 @@ export const guardErrors = { count: 0 };
  *
  * Throws what `work` throws, after a rollback, and the driver's error when the connection breaks. A break during COMMIT
  * leaves the outcome open: callers are written so that either way the rows tell. Who has patience waits for a database
- * that is away, and is told OutcomeUnknownError of such a break (see `withPatience`).
+ * that is away, and is given the result of what was committed once, by its receipt (see `withPatience`); or
+ * OutcomeUnknownError, where the database is away for longer than that.
  *
  * `name`: a transaction on the way of a lead, so that tests can end the process on either side of its commit.
  */
@@ -151,9 +153,11 @@ export async function inBusiness<T>(
   ...given: [Work<T>] | [CommitName, Work<T>]
 ): Promise<T> {
   const [name, work] = given.length === 1 ? [null, given[0]] : given;
+  const receipt = leavesReceipts() ? drawReceipt() : null;
+  const asked: AskedOnce<T> = { decisive: false, unknown: false, receipt };
   for (let tries = 1; ; tries++) {
     try {
-      const result = await patiently(db[APP], (sent) => once(db, business_id, name, work, sent));
+      const result = await patiently(db[APP], asked, () => once(db, business_id, name, work, asked));
       if (name !== null) faultPoint(name, 'committed');
       return result;
     } catch (error) {
@@ -165,12 +169,17 @@ export async function inBusiness<T>(
 
 type Work<T> = (tx: Tx) => Promise<T>;
 
+interface AskedOnce<T> extends Asked {
+  /** Of the last try whose work was done: what it answers, if it was committed. */
+  result?: T;
+}
+
 async function once<T>(
   db: Database,
   business_id: BusinessId,
   name: CommitName | null,
   work: Work<T>,
-  commit: Sent,
+  asked: AskedOnce<T>,
 ): Promise<T> {
   if (!Number.isSafeInteger(business_id) || business_id <= 0) throw new TypeError('inBusiness: not a business id');
   const client = await db[APP].connect();
@@ -190,7 +199,7 @@ async function once<T>(
     sent.push(launch('BEGIN'));
     // A plain SET: poolers in transaction mode and Citus pass it on. The id is a checked integer.
     sent.push(launch(`SET LOCAL carillon.business_id = '${business_id}'`));
-    const result = await work({
+    const tx: Tx = {
       business_id,
       query: async <Row extends object>(sql: string, params?: Params) => (await launch<Row>(sql, params)).rows as Row[],
       send(sql, params, expected_rows) {
@@ -198,11 +207,21 @@ async function once<T>(
         if (expected_rows === undefined) sent.push(write);
         else sent.push(write.then(({ rowCount }) => guard(sql, rowCount, expected_rows)).catch(fail));
       },
-    });
+    };
+    if (asked.receipt && !asked.unknown) leaveReceipt(tx, asked.receipt);
+    if (asked.receipt && asked.unknown) {
+      if (await findReceipt(tx, asked.receipt)) {
+        // There is nothing left to do. The connection takes this transaction with it, so that no answer is waited for.
+        client.release(true);
+        return asked.result as T;
+      }
+      asked.unknown = false;
+    }
+    const result = (asked.result = await work(tx));
     await Promise.allSettled(sent);
     if (failure) throw failure;
     if (name !== null) faultPoint(name, 'before_commit');
-    commit.decisive = true;
+    asked.decisive = true;
     const end = await launch('COMMIT');
     // COMMIT of an aborted transaction answers ROLLBACK without an error.
     if (end.command !== 'COMMIT') throw failure ?? new Error('the transaction was rolled back');
@@ -233,21 +252,30 @@ function guard(sql: string, touched: number | null, expected: number): void {
 /** Reads across businesses, through the discovery login: a few columns, no writes. */
 export async function discover<Row extends object>(db: Database, sql: string, params: Params = []): Promise<Row[]> {
   // It can write nothing, so that nothing it sends decides anything.
-  return await patiently(db[DISCOVERY], () => alone<Row>(db[DISCOVERY], single(sql, params), { decisive: false }));
+  const asked: Asked = { decisive: false, unknown: false, receipt: null };
+  return await patiently(db[DISCOVERY], asked, () => alone<Row>(db[DISCOVERY], single(sql, params)));
 }
+
+/** A statement alone that is a SELECT reads, draws a number, or wakes somebody: twice is like once. */
+const TWICE_IS_ONCE = /^\s*SELECT\b/i;
 
 /**
  * One statement, in no business, through the application's login: for the tables that belong to none, and for what the
  * server is asked about itself. Row security answers it with an error where it names a tenant table.
  */
 export async function queryGlobal<Row extends object>(db: Database, sql: string, params: Params = []): Promise<Row[]> {
-  return await patiently(db[APP], (sent) => alone<Row>(db[APP], single(sql, params), sent));
+  const asked: Asked = { decisive: false, unknown: false, receipt: null };
+  return await patiently(db[APP], asked, () =>
+    alone<Row>(db[APP], single(sql, params), () => {
+      // It is its own commit, and has no business that could keep a receipt.
+      asked.decisive = !TWICE_IS_ONCE.test(sql);
+    }),
+  );
 }
 
-/** `sent`: a statement alone is its own commit. */
-async function alone<Row extends object>(pool: pg.Pool, statement: pg.QueryConfig, sent: Sent): Promise<Row[]> {
+async function alone<Row extends object>(pool: pg.Pool, statement: pg.QueryConfig, onSend = () => {}): Promise<Row[]> {
   const client = await pool.connect();
-  sent.decisive = true;
+  onSend();
   try {
     const { rows } = await client.query<Row & pg.QueryResultRow>(statement);
     client.release();

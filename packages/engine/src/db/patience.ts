@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
 import { systemClock } from '../clock.ts';
+import type { Receipt } from './receipt.ts';
 
 /**
  * How somebody waits for a database that is away for a moment: restarting, failing over, cut off. Whoever has none is
@@ -12,8 +13,11 @@ export interface Patience {
   wait_ms: number;
   /** Nobody waits for the answer any more. Asked while waiting; true ends it. */
   isOver(): boolean;
-  /** Doing it twice is like doing it once: a transaction whose COMMIT was sent and not answered is run again. */
-  repeatable: boolean;
+  /**
+   * Each transaction leaves a receipt, so that one whose COMMIT was not answered is done once and no more. Without, it is
+   * simply run again: for what only reads, and for what is the same when done twice.
+   */
+  receipts: boolean;
 }
 
 const patience = new AsyncLocalStorage<Patience>();
@@ -23,7 +27,21 @@ export function withPatience<T>(mine: Patience, work: () => T): T {
   return patience.run(mine, work);
 }
 
-/** The connection broke between COMMIT and its answer: nobody can say whether what was asked for has been done. */
+/** The part that writes of something that otherwise only reads: whatever `work` does leaves receipts. */
+export function withReceipts<T>(work: () => T): T {
+  const mine = patience.getStore();
+  return mine ? patience.run({ ...mine, receipts: true }, work) : work();
+}
+
+/** Whether what is done now has to leave receipts. */
+export function leavesReceipts(): boolean {
+  return patience.getStore()?.receipts ?? false;
+}
+
+/**
+ * The connection broke between COMMIT and its answer, and the database was not back in time to be asked what came of it:
+ * nobody can say whether what was asked for has been done.
+ */
 export class OutcomeUnknownError extends Error {
   constructor(cause: unknown) {
     super('the connection broke while the transaction was being committed', { cause });
@@ -56,9 +74,14 @@ export function isConnectionLost(error: unknown): boolean {
   return BROKEN.test(error.message);
 }
 
-/** What was sent before a failure: of a transaction, whether its COMMIT was. */
-export interface Sent {
+/** One thing asked of the database, through all its tries. */
+export interface Asked {
+  /** What decides was sent in this try: of a transaction, its COMMIT. */
   decisive: boolean;
+  /** It was sent in an earlier one, and its answer was lost: it may have been done. */
+  unknown: boolean;
+  /** Tells the next try whether it was. */
+  readonly receipt: Receipt | null;
 }
 
 /** A server that is there and falls over this very work must not be made to again and again. */
@@ -66,26 +89,27 @@ const AGAIN_MOST = 5;
 
 /**
  * Does `work` until the database has answered it, as far as the patience in force goes. A connection that broke before
- * anything decisive was sent has done nothing, so `work` is run again.
+ * anything decisive was sent has done nothing, so `work` is run again. If it broke later, `work` is run again as well,
+ * and goes by the receipt: `asked.unknown` stays until it has looked.
  *
- * Throws what `work` throws; and OutcomeUnknownError where something decisive was sent that may not be sent again.
+ * Throws what `work` throws; and OutcomeUnknownError where nothing has told what came of something decisive.
  */
-export async function patiently<T>(pool: pg.Pool, work: (sent: Sent) => Promise<T>): Promise<T> {
+export async function patiently<T>(pool: pg.Pool, asked: Asked, work: () => Promise<T>): Promise<T> {
   const mine = patience.getStore();
-  if (!mine) return await work({ decisive: false });
+  if (!mine) return await work();
   let until_ms: number | undefined;
-  let unknown = false;
   for (let tries = 1; ; tries++) {
-    const sent: Sent = { decisive: false };
+    asked.decisive = false;
     try {
-      return await work(sent);
+      return await work();
     } catch (error) {
-      unknown ||= sent.decisive && isAnswerLost(error);
-      if (unknown && !mine.repeatable) throw new OutcomeUnknownError(error);
-      if (!isConnectionLost(error)) throw error;
-      until_ms ??= systemClock.monotonicMs() + mine.wait_ms;
-      const again = tries <= AGAIN_MOST && (await isBack(pool, mine, until_ms));
-      if (!again) throw unknown ? new OutcomeUnknownError(error) : error;
+      asked.unknown ||= mine.receipts && asked.decisive && isAnswerLost(error);
+      let again = isConnectionLost(error) && tries <= AGAIN_MOST && (!asked.unknown || asked.receipt !== null);
+      if (again) {
+        until_ms ??= systemClock.monotonicMs() + mine.wait_ms;
+        again = await isBack(pool, mine, until_ms);
+      }
+      if (!again) throw asked.unknown ? new OutcomeUnknownError(error) : error;
     }
   }
 }
