@@ -13,7 +13,9 @@ import { acknowledgeRestore, restoreReport } from '../src/restore/acknowledge.ts
 import { FORGOTTEN, suspectRestore } from '../src/restore/notice.ts';
 import { reviewForgotten } from '../src/restore/review.ts';
 import { type RestoreWatch, watchForRestore } from '../src/restore/watch.ts';
+import { pauseRun } from '../src/run/pause.ts';
 import { resumeRun } from '../src/run/resume.ts';
+import { stopRun } from '../src/run/stop.ts';
 import { createTestDatabase } from '../../../test/support/database.ts';
 import { withClient } from '../../../test/support/test-server.ts';
 import { until } from '../../../test/support/wait.ts';
@@ -246,13 +248,16 @@ describe('while nobody has acknowledged it', () => {
   it('goes on when a person says so: only the runs that the restore paused, and no process raises it again', async () => {
     const tenant = await createTenant(fixture);
     const run_id = await startRun(fixture, tenant);
+    const lunch = await startRun(fixture, tenant);
+    await pauseRun(fixture.db, tenant.business_id, lunch, 'drain', actor, 'lunch');
+    const over = await startRun(fixture, tenant);
     const survivor = await watchAs('survivor');
     const putBack = await snapshot();
     await survivor.watch.beat();
     await putBack();
-    const sleeper = survivor.watch.known();
-    expect(sleeper).not.toBeNull();
     await survivor.watch.beat();
+    // A person stops one that the restore has paused.
+    await stopRun(fixture.db, tenant.business_id, over, 'drain', actor);
     const [account] = await accountsToSettle(fixture.db, 1);
     if (!account) throw new Error('an account was to be settled');
     const early = await acknowledgeRestore(fixture.db, { force: false, resume: true, actor, limits: fixture.limits });
@@ -262,7 +267,33 @@ describe('while nobody has acknowledged it', () => {
     expect(report).toMatchObject({ acknowledged: true, resumed_runs: 1 });
     await survivor.watch.beat();
     expect(survivor.watch.suspected()).toBeNull();
+    expect([(await readRow(fixture, lunch)).status, (await readRow(fixture, over)).status]).toEqual([
+      'paused',
+      'cancelled',
+    ]);
     expect((await claimWith(tenant, run_id, survivor.watch)).attempts).toHaveLength(10);
+  });
+
+  it('is over also for a process that was asleep from before it until after it was acknowledged', async () => {
+    const [survivor, sleeper] = [await watchAs('survivor'), await watchAs('sleeper')];
+    const putBack = await snapshot();
+    for (const { watch } of [survivor, sleeper]) for (let beats = 0; beats < 3; beats++) await watch.beat();
+    await putBack();
+    await survivor.watch.beat();
+    await acknowledgeRestore(fixture.db, { force: true, resume: false, actor, limits: fixture.limits });
+    await sleeper.watch.beat();
+    expect(sleeper.noticed).toEqual([]);
+    expect(sleeper.watch.suspected()).toBeNull();
+    expect(sleeper.watch.known()).toMatchObject({ restores: 1, beat: 5 });
+  });
+
+  it('an older state is taken for the one to be known, though the database is suspected already', async () => {
+    const { watch } = await watchAs('survivor');
+    await suspectRestore(fixture.db, 'declared', actor);
+    for (let beats = 0; beats < 3; beats++) await watch.beat();
+    await fixture.rows('UPDATE carillon.witnesses SET beat = 1');
+    await watch.beat();
+    expect(watch.known()).toMatchObject({ restores: 1, beat: 5 });
   });
 
   it('runs of an account whose carrier could not be asked stay paused, though it is acknowledged by force', async () => {
@@ -360,6 +391,8 @@ describe('the carrier’s list', () => {
     const tenant = await createTenant(fixture, { leads: 30 });
     fixture.limits.fill_batch_jobs = 5;
     const run_id = await startRun(fixture, tenant);
+    const over = await startRun(fixture, tenant);
+    await stopRun(fixture.db, tenant.business_id, over, 'drain', actor);
     await suspectRestore(fixture.db, 'declared', actor);
     const [last] = await fixture.rows<{ phone: string }>(
       'SELECT phone FROM carillon.leads ORDER BY lead_id DESC LIMIT 1',
@@ -369,6 +402,8 @@ describe('the carrier’s list', () => {
     const options = { since_ms: 0, limits: fixture.limits, actor };
     expect(await reviewForgotten(fixture.db, account, calls, options)).toMatchObject({ reviewed: 1 });
     expect(await readRow(fixture, run_id)).toMatchObject({ needs_review: 1, queued: 29, total_leads: 30 });
+    // One that was stopped gets no rows for it.
+    expect(await readRow(fixture, over)).toMatchObject({ filled_seq: 5 });
   });
 
   it('is asked by one worker at a time, and not while an attempt is open that the database knows', async () => {
@@ -381,5 +416,8 @@ describe('the carrier’s list', () => {
     await record(fixture, attempt, ended('CA1', 'completed'));
     expect(await takeSettleTurn(fixture.db, account, 60_000)).toMatchObject({ since_ms: null });
     expect(await takeSettleTurn(fixture.db, account, 60_000)).toBeNull();
+    // Taken before the clock was set back, it is anybody's.
+    await fixture.rows('UPDATE carillon.lanes SET restore_asked_us = restore_asked_us + 3600000000');
+    expect(await takeSettleTurn(fixture.db, account, 60_000)).not.toBeNull();
   });
 });

@@ -1,4 +1,4 @@
-import type { ListResult } from '@carillon/contract';
+import type { CarrierDriver, ListResult } from '@carillon/contract';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createSettleState, settleRestore } from '../src/restore.ts';
 import { createInstallation, type Installation } from './support/installation.ts';
@@ -14,14 +14,14 @@ beforeEach(async () => {
 afterEach(async () => await here.close());
 
 /** A process that settles, with a clock that stands still until it is moved, and the pages that it asked for. */
-function settler(pages: (page: string | null) => ListResult) {
+function settler(pages: (page: string | null) => ListResult, driver: Partial<CarrierDriver> = {}) {
   let now_ms = 1_000;
   const asked: (string | null)[] = [];
   const list = async (_credentials: unknown, { page }: { page: string | null }) => {
     asked.push(page);
     return pages(page);
   };
-  const context = contextOf(here, { name: 'fake', list }, { monotonicMs: () => now_ms, wallMs: () => 0 });
+  const context = contextOf(here, { name: 'fake', list, ...driver }, { monotonicMs: () => now_ms, wallMs: () => 0 });
   const state = createSettleState();
   return {
     asked,
@@ -51,11 +51,25 @@ describe('the list of an account after a restore', () => {
     await settle(1);
     expect(asked).toEqual([null]);
     expect(await lane()).toEqual({ restores_settled: 1, restore_problem: null });
+    await settle(1);
+    expect(asked).toEqual([null]);
     await settle(2);
     expect(asked).toEqual([null]);
     pass(graceMs());
     await settle(2);
     expect(await lane()).toEqual({ restores_settled: 2, restore_problem: null });
+  });
+
+  it('is asked for after the effect delay that is assumed, where the carrier bounds none', async () => {
+    const driver = { capabilities: () => ({ ...capabilities, effect_delay_ms: null }) };
+    const { asked, pass, settle } = settler(() => NOTHING, driver);
+    await settle(1);
+    pass(graceMs() - capabilities.effect_delay_ms + here.limits.carrier_effect_delay_ms - 1);
+    await settle(1);
+    expect(asked).toEqual([]);
+    pass(1);
+    await settle(1);
+    expect(asked).toEqual([null]);
   });
 
   it('is read to its last page', async () => {

@@ -70,6 +70,23 @@ export async function createTenant(
   };
 }
 
+/** A further carrier account of a business, with a lane like that of its first. */
+export async function addAccount(fixture: Fixture, { business_id, carrier_account_id }: Tenant) {
+  const [account] = await fixture.rows<{ id: string }>(
+    `INSERT INTO carillon.carrier_accounts (business_id, name, driver, base_url, account_sid, auth_token_sealed,
+       from_numbers) VALUES ($1, 'another', 'twilio', 'http://127.0.0.1:1', 'AC2', '\\x00', '{+97231110001}')
+     RETURNING carrier_account_id AS id`,
+    [business_id],
+  );
+  await fixture.rows(
+    `INSERT INTO carillon.lanes (business_id, carrier_account_id, concurrency_limit, calls_per_second)
+     SELECT business_id, $3, concurrency_limit, calls_per_second FROM carillon.lanes
+     WHERE business_id = $1 AND carrier_account_id = $2`,
+    [business_id, carrier_account_id, Number(account?.id)],
+  );
+  return CarrierAccountId.parse(Number(account?.id));
+}
+
 /** A list of `leads` new leads of a business, their numbers its own. */
 export async function addList(fixture: Fixture, business_id: number, leads: number): Promise<number> {
   const [list] = await fixture.rows<{ list_id: string }>(
@@ -167,6 +184,7 @@ export interface RunFacts {
   needs_review: number;
   cursor_position: number;
   claim_cursor: number;
+  filled_seq: number;
   ended_at: Date | null;
   lease_epoch: number;
   locked_by_worker: string | null;
