@@ -10,6 +10,8 @@ import {
 } from './limits.ts';
 import { createTwilioDriver } from './twilio/driver.ts';
 
+export { REQUEST_TIMEOUT_MS };
+
 const duration_ms = z.number().int().min(1).max(3_600_000);
 
 const Options = z.strictObject({

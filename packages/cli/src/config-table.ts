@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { type ApiLimits, defaultApiLimits } from '@carillon/api';
+import { REQUEST_TIMEOUT_MS } from '@carillon/carriers';
 import { defaultLimits, type Limits } from '@carillon/engine';
 import { z } from 'zod';
 import { FAULT_FORM, faultText } from './faults.ts';
@@ -145,6 +146,14 @@ export const SETTINGS = {
     default: '60000',
     expected: `a whole number of milliseconds from 0 to ${HOUR_MS}`,
     schema: whole(0, HOUR_MS),
+  }),
+  carrier_request_timeout_ms: setting({
+    name: 'CARILLON_CARRIER_REQUEST_TIMEOUT_MS',
+    about: "A carrier's answer to any other request is waited for this long: what became of a call, or to hang it up",
+    unit: 'ms',
+    default: String(REQUEST_TIMEOUT_MS),
+    expected: `a whole number of milliseconds from 10 to ${HOUR_MS}`,
+    schema: whole(10, HOUR_MS),
   }),
   pool_connections: setting({
     name: 'CARILLON_POOL_CONNECTIONS',

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import type { ApiLimits } from '@carillon/api';
+import { REQUEST_TIMEOUT_MS } from '@carillon/carriers';
 import { defaultLimits, type Limits } from '@carillon/engine';
 import {
   ALL_SETTINGS,
@@ -30,6 +31,7 @@ export interface Config {
   log_level: LogLevel | undefined;
   /** 0: not at all. */
   migration_wait_ms: number;
+  carrier_request_timeout_ms: number;
   pool_connections: number;
   idle_in_transaction_timeout_ms: number;
   /** For tests only. */
@@ -111,6 +113,7 @@ export function readConfig(
     secret: parse(SETTINGS.secret),
     log_level: parse(SETTINGS.log_level),
     migration_wait_ms: parse(SETTINGS.migration_wait_ms) ?? 60_000,
+    carrier_request_timeout_ms: parse(SETTINGS.carrier_request_timeout_ms) ?? REQUEST_TIMEOUT_MS,
     pool_connections: parse(SETTINGS.pool_connections) ?? 6,
     idle_in_transaction_timeout_ms: idle_ms ?? Math.min(20_000, Math.floor((limits.lease_ttl_ms * 2) / 3)),
     fault: parse(SETTINGS.fault),

@@ -211,11 +211,12 @@ export function secretOf(installation: Installation): Buffer {
 }
 
 /** As far as they are set by the operator's limits; the rest is the drivers' own. */
-export function openDrivers({ limits }: Config): CarrierDrivers {
+export function openDrivers({ limits, carrier_request_timeout_ms }: Config): CarrierDrivers {
   return createCarrierDrivers({
     // Past the deadline nothing may be sent, so a connection is not waited for any longer.
     connect_timeout_ms: limits.dial_deadline_ms,
     dial_response_timeout_ms: limits.dial_response_timeout_ms,
+    request_timeout_ms: carrier_request_timeout_ms,
     effect_delay_ms: limits.carrier_effect_delay_ms,
     listing_delay_ms: limits.carrier_listing_delay_ms,
   });

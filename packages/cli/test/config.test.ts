@@ -1,8 +1,12 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import { REQUEST_TIMEOUT_MS } from '@carillon/carriers';
 import { defaultLimits } from '@carillon/engine';
 import { describe, expect, it } from 'vitest';
 import { ALL_SETTINGS, LIMIT_SETTINGS } from '../src/config-table.ts';
 import { ConfigError, type Environment, type Need, readConfig } from '../src/config.ts';
 import { environmentHelp } from '../src/help.ts';
+import { openDrivers } from '../src/installation.ts';
 
 const DATABASE = 'postgres://app:hidden@db:5432/carillon';
 const OWNER = 'postgres://owner:hidden@db:5432/carillon';
@@ -50,6 +54,25 @@ describe('the table', () => {
       expect(problemsOf({ [setting.name]: setting.default })).toEqual([]);
     }
   });
+
+  it(
+    'has how long a carrier is waited for, which the drivers are told',
+    async () => {
+      expect(readConfig({}).config.carrier_request_timeout_ms).toBe(REQUEST_TIMEOUT_MS);
+      expect(environmentHelp()).toContain(`CARILLON_CARRIER_REQUEST_TIMEOUT_MS (ms; default: ${REQUEST_TIMEOUT_MS})`);
+      expect(problemsOf({ CARILLON_CARRIER_REQUEST_TIMEOUT_MS: '0' })).toHaveLength(1);
+      const { config } = readConfig({ CARILLON_CARRIER_REQUEST_TIMEOUT_MS: '100' });
+      const silent = createServer((socket) => void socket.on('error', () => {}).resume());
+      await once(silent.listen(0, '127.0.0.1'), 'listening');
+      const base_url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+      const credentials = { driver: 'twilio', base_url, account_sid: 'AC1', auth_token: 'token' };
+      const asked = openDrivers(config).get('twilio')?.fetchCall(credentials, 'CA1');
+      expect(await asked).toEqual({ kind: 'error', cause: 'response_timeout' });
+      silent.close();
+      // By default it would be waited for longer than that.
+    },
+    REQUEST_TIMEOUT_MS / 2,
+  );
 
   it('has the names that others rely on', () => {
     const names = ALL_SETTINGS.map(({ name }) => name);
