@@ -3,7 +3,7 @@ import { FAULT_POINT_NAMES, type FaultPlace } from '@carillon/contract';
 import { describe, type ExpectStatic, it } from 'vitest';
 import { until } from '../support/wait.ts';
 import { createCase } from './support/fault-case.ts';
-import { ELSEWHERE, type Recipe, RECIPES } from './support/fault-recipes.ts';
+import { CALLED_BACK, ELSEWHERE, type Recipe, RECIPES } from './support/fault-recipes.ts';
 
 /** All tests are begun at once and most wait here for their turn. */
 const AT_ONCE = Math.max(3, availableParallelism());
@@ -24,13 +24,11 @@ async function inTurn(work: () => Promise<void>): Promise<void> {
   }
 }
 
-/** `called` below 0: the recipe has judged by itself. */
 async function walk(point: string, recipe: Recipe, expect: ExpectStatic): Promise<void> {
   await inTurn(async () => {
     await using here = await createCase(recipe);
     await recipe.play(here, point, recipe, expect);
-    const called = recipe.called ?? here.leads;
-    if (called >= 0) await here.judge(expect, called);
+    await here.judge(expect, recipe.called ?? here.leads, recipe.violations);
   });
 }
 
@@ -105,8 +103,14 @@ describe('kill -9 at a fault point, and others go on: nobody is called twice and
     },
   );
 
-  it.concurrent.for(ELSEWHERE)(
+  it.concurrent.for(CALLED_BACK)(
     'at $point, of the API that the carrier calls back',
+    { timeout: ALL_MS },
+    async ({ point, recipe }, { expect }) => await walk(point, recipe, expect),
+  );
+
+  it.concurrent.for(ELSEWHERE)(
+    'at $point, passed by $whom',
     { timeout: ALL_MS },
     async ({ point, recipe }, { expect }) => await walk(point, recipe, expect),
   );

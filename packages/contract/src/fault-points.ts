@@ -3,11 +3,22 @@
  * around each request to a carrier. The one list: who passes a place names it from here, a test kills a process at each
  * of them, and each says what would be lost or doubled there.
  *
+ * Not in it, because nothing is at stake there: what only reads; beats of witnesses and signs of life of workers, which
+ * come again; the note why an account is not settled yet (`accountIsUnsettled`), which is written anew with each try;
+ * canaries of the readiness check, which call nobody; and what a person changes of keys, lists, people and accounts in one
+ * transaction that nothing has to follow. Imports, migrations and adoptions have kill tests of their own:
+ * `test/system/import.test.ts` and `packages/engine/test/import-faults.test.ts`, `packages/engine/test/migrate-kill.test.ts`,
+ * `packages/engine/test/adopt-kill.test.ts`. A person's word that a restore is acknowledged is one statement, before and
+ * behind which stand places of the list: lanes are resumed before it, runs after it.
+ *
  * It stands in the contract because the engine, the carriers and the worker pass these places, and carriers know nothing
  * else of ours. Nobody listens in production: passing one is a single branch.
  */
 interface Commit {
-  /** All statements are done, COMMIT is not sent: dying here undoes them; being stopped here holds their locks. */
+  /**
+   * All statements are done, COMMIT is not sent: dying here undoes them; being stopped here holds their locks. Where it is
+   * one statement without a transaction of ours, that is not sent.
+   */
   before_commit: string;
   /** The server has answered COMMIT; whoever waits for it has not heard of it. */
   committed: string;
@@ -99,6 +110,40 @@ export const COMMITS = {
     before_commit: 'what was to be settled now waits for its turn as before',
     committed: 'what was to be settled now has no worker that was told: the next one must find it',
   },
+  erase: {
+    before_commit: 'nobody was told that a person is erased, so nothing of them may be gone, and they must be called',
+    committed: 'the person must not be called though nobody was told, and the counter of skipped must have moved once',
+  },
+  lane_resume: {
+    before_commit: 'nobody was told that the lane goes on, so it must stay halted',
+    committed: 'the lane must take calls though nobody was told, and asking again must change nothing',
+  },
+  restore_notice: {
+    before_commit: 'only a process that dies knows that calls are forgotten: the next must notice it by itself',
+    committed: 'it is on record and no run is paused: nobody may claim anything, and another must pause them',
+  },
+  restore_pause: {
+    before_commit:
+      'a run whose pause is undone looks as if it went on: nobody may claim in it, and another must pause it',
+    committed: 'the run is paused and whoever paused it is dead: others must leave it so until a person resumes it',
+  },
+  restore_turn: {
+    before_commit: 'nobody has the turn to ask for an account’s list: another must take it at once',
+    committed: 'who has the turn to ask for a list is dead: it must come round again, or nobody can acknowledge',
+  },
+  restore_compare: {
+    before_commit: 'forgotten calls are not noted: the list must be asked for and compared again',
+    committed: 'forgotten calls are noted and their leads still wait: the next comparison must take them for forgotten',
+  },
+  restore_review: {
+    before_commit: 'leads whose call was forgotten wait as before: the next comparison must put them under review',
+    committed: 'the leads are under review and the account is not settled: comparing again must not count them twice',
+  },
+  restore_settled: {
+    before_commit:
+      'an account is compared and not settled: nobody may acknowledge before another has compared it again',
+    committed: 'the account is settled and who settled it is dead: it need not be asked for its list again',
+  },
 } as const satisfies Record<string, Commit>;
 /** The name of a transaction on the way of a lead. */
 export type CommitName = keyof typeof COMMITS;
@@ -124,6 +169,10 @@ export const CARRIER_REQUESTS = {
   hang_up: {
     before_request: 'a call that is to be hung up goes on: the order must be given by another',
     answered: 'the order is given and its end is not recorded: giving it again must do no harm',
+  },
+  list: {
+    before_request: 'an account is not asked for its calls after a restore: another must ask',
+    answered: 'which calls are forgotten is known to a process that dies: another must ask for the list again',
   },
 } as const satisfies Record<string, Record<string, string>>;
 

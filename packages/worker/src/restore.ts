@@ -1,3 +1,4 @@
+import { faultPoint } from '@carillon/contract';
 import {
   accountIsSettled,
   accountIsUnsettled,
@@ -60,7 +61,9 @@ export async function settleRestore(
     let page: string | null = null;
     do {
       const wanted = { created_from_ms, created_to_ms: turn.now_ms + MARGIN_MS, page };
+      faultPoint('list', 'before_request');
       const listed = await driver.list(credentials, wanted);
+      faultPoint('list', 'answered');
       if (listed.kind === 'error') return `the carrier did not list its calls: ${listed.cause}`;
       const found = await reviewForgotten(db, account, listed.calls, { since_ms: created_from_ms, limits, actor });
       total.listed += found.listed;

@@ -5,7 +5,15 @@ import { audit } from '@carillon/auditor';
 import { type BehaviourInput, startCarrierSim } from '@carillon/carrier-sim';
 import { createCarrierDrivers } from '@carillon/carriers';
 import type { ImportReport, Run, StartRun } from '@carillon/contract';
-import { createBusiness, defaultLimits, discoveryUrl, type Limits, localActor, openDatabase } from '@carillon/engine';
+import {
+  acknowledgeRestore,
+  createBusiness,
+  defaultLimits,
+  discoveryUrl,
+  type Limits,
+  localActor,
+  openDatabase,
+} from '@carillon/engine';
 import pg from 'pg';
 import { pino } from 'pino';
 import type { ExpectStatic } from 'vitest';
@@ -44,6 +52,8 @@ export interface CaseOptions {
   leads?: number;
   lines?: number;
   behaviour?: BehaviourInput['default'];
+  /** Of calls to these numbers. */
+  numbers?: BehaviourInput['numbers'];
   limits?: Partial<Limits>;
   /** Where the carrier is reached, if not at its own address. */
   wayTo?(url: string): Promise<string>;
@@ -64,7 +74,11 @@ export async function createCase(options: CaseOptions = {}) {
   const sim = await startCarrierSim({
     port: 0,
     // A request whose body does not follow is dropped, as carriers do.
-    behaviour: { body_timeout_ms: 1_000, default: { ...BRISK, ...options.behaviour } as BehaviourInput['default'] },
+    behaviour: {
+      body_timeout_ms: 1_000,
+      default: { ...BRISK, ...options.behaviour } as BehaviourInput['default'],
+      numbers: options.numbers,
+    },
   });
   const drivers = createCarrierDrivers({
     connect_timeout_ms: 2_000,
@@ -139,6 +153,7 @@ export async function createCase(options: CaseOptions = {}) {
     business_id,
     carrier_account_id,
     leads,
+    numbers,
     list_id,
     limits,
     api,
@@ -174,6 +189,29 @@ export async function createCase(options: CaseOptions = {}) {
 
     async start(request: Partial<StartRun> = {}): Promise<number> {
       return (await ask<Run>('POST', '/api/outbound_calls/start', { list_id, ...request })).run_id;
+    },
+
+    /** A person lets the installation go on after a restore, and its runs with it. */
+    async acknowledge(): Promise<void> {
+      const report = await acknowledgeRestore(db, { force: false, resume: true, actor: localActor('test'), limits });
+      if (!report.acknowledged) throw new Error(`the restore can not be acknowledged: ${JSON.stringify(report)}`);
+    },
+
+    /**
+     * The API in this process is kept waiting where it says that it lives, so that another is the one to notice a restore.
+     * Returns how to let it go.
+     */
+    async holdWatch(): Promise<() => Promise<void>> {
+      const client = new pg.Client({ connectionString: database.superuserUrl });
+      await client.connect();
+      await client.query('BEGIN');
+      const held = async () => (await client.query('SELECT FROM carillon.witnesses FOR UPDATE')).rowCount === 1;
+      await until(held, { deadline_ms: DEADLINE_MS, what: 'the first sign of life of the API' });
+      const waits = `SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%carillon.witnesses%'`;
+      const what = 'the API to be kept waiting';
+      await until(async () => (await rows(waits)).length > 0, { deadline_ms: DEADLINE_MS, what });
+      return async () => await client.end();
     },
 
     run: async (run_id: number) => await ask<Run>('GET', `/api/outbound/runs/${run_id}`),
@@ -226,14 +264,18 @@ export async function createCase(options: CaseOptions = {}) {
       await until(thrice, { deadline_ms: DEADLINE_MS, what: `signs of life of ${worker_id}` });
     },
 
-    /** By the carrier's books nobody was called twice and `called` leads were called; by the auditor all is in order. */
-    async judge(expect: ExpectStatic, called: number): Promise<void> {
+    /**
+     * By the carrier's books nobody was called twice and `called` leads were called; by the auditor all is in order, but
+     * for what is told of in `violations`.
+     */
+    async judge(expect: ExpectStatic, called: number, violations: readonly RegExp[] = []): Promise<void> {
       const byNumber = Map.groupBy(sim.ledger(), ({ to }) => to);
       expect([...byNumber].filter(([, calls]) => calls.length > 1)).toEqual([]);
       expect(byNumber.size).toBe(called);
       const { appUrl: app_url } = database;
       const report = await audit({ app_url, discovery_url: discoveryUrl(app_url), limits, ledger: sim.url });
-      expect(report).toMatchObject({ ok: true, violations: [], incomplete: [] });
+      const found = violations.map((what) => ({ what: expect.stringMatching(what) as string }));
+      expect(report).toMatchObject({ ok: found.length === 0, violations: found, incomplete: [] });
     },
 
     async [Symbol.asyncDispose](): Promise<void> {

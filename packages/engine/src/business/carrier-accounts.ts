@@ -164,7 +164,7 @@ export async function resumeLane(
   carrier_account_id: CarrierAccountId,
   actor: Actor,
 ): Promise<CarrierAccount> {
-  return await inBusiness(db, business_id, async (tx) => {
+  return await inBusiness(db, business_id, 'lane_resume', async (tx) => {
     const [was] = await tx.query<{ halted_reason: string | null; refusals_in_a_row: number }>(
       `SELECT halted_reason, refusals_in_a_row FROM carillon.lanes
        WHERE business_id = $1 AND carrier_account_id = $2 FOR NO KEY UPDATE`,

@@ -26,7 +26,7 @@ export async function eraseLead(
   options: { actor: Actor; limits: Limits },
 ): Promise<ErasedLead> {
   for (;;) {
-    const erased = await inBusiness(db, business_id, (tx) => eraseOnce(tx, lead_id, options));
+    const erased = await inBusiness(db, business_id, 'erase', (tx) => eraseOnce(tx, lead_id, options));
     if (erased) return erased;
   }
 }

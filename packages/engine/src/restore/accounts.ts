@@ -36,7 +36,7 @@ export async function takeSettleTurn(
   account: AccountToSettle,
   every_ms: number,
 ): Promise<SettleTurn | null> {
-  return await inBusiness(db, account.business_id, async (tx) => {
+  return await inBusiness(db, account.business_id, 'restore_turn', async (tx) => {
     const key = [account.business_id, account.carrier_account_id];
     const [open] = await tx.query('SELECT 1 FROM carillon.open_attempts WHERE business_id = $1 LIMIT 1', [
       account.business_id,
@@ -76,7 +76,7 @@ export async function accountIsSettled(
   settlement: Settlement,
   actor: Actor,
 ): Promise<void> {
-  await inBusiness(db, business_id, async (tx) => {
+  await inBusiness(db, business_id, 'restore_settled', async (tx) => {
     const rows = await tx.query(
       `UPDATE carillon.lanes SET restores_settled = $3, restore_problem = NULL
        WHERE business_id = $1 AND carrier_account_id = $2 AND restores_settled < $3 RETURNING 1`,

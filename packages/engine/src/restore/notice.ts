@@ -1,5 +1,5 @@
 import type { BusinessId, RunId } from '@carillon/contract';
-import { CarillonError } from '@carillon/contract';
+import { CarillonError, faultPoint } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
 import { type Database, discover, inBusiness, queryGlobal } from '../db/database.ts';
 import { pauseRunIn } from '../run/pause.ts';
@@ -15,6 +15,7 @@ export const FORGOTTEN = 'the database may have forgotten calls';
  * process remembers that were noticed before, though the database may not.
  */
 export async function suspectRestore(db: Database, reason: string, actor: Actor, restores_known = 0): Promise<boolean> {
+  faultPoint('restore_notice', 'before_commit');
   const noticed = await queryGlobal(
     db,
     `WITH noticed AS (
@@ -26,6 +27,7 @@ export async function suspectRestore(db: Database, reason: string, actor: Actor,
      FROM noticed RETURNING event_id`,
     [reason, actor.name, actor.source ?? null, restores_known],
   );
+  faultPoint('restore_notice', 'committed');
   return noticed.length > 0;
 }
 
@@ -47,7 +49,7 @@ export async function pauseForRestore(
   let paused = 0;
   for (const { business_id, run_id } of going) {
     try {
-      const done = await inBusiness(db, business_id, async (tx) => {
+      const done = await inBusiness(db, business_id, 'restore_pause', async (tx) => {
         await lockRun(tx, run_id);
         // Acknowledged meanwhile, it may have been resumed.
         if (!(await isSuspected(tx))) return false;

@@ -26,7 +26,7 @@ export async function reviewForgotten(
 ): Promise<Settlement> {
   const { business_id } = account;
   const numbers = [...new Set(calls.map((call) => call.to))];
-  const { listed, forgotten, lead_ids, run_ids } = await inBusiness(db, business_id, async (tx) => {
+  const { listed, forgotten, lead_ids, run_ids } = await inBusiness(db, business_id, 'restore_compare', async (tx) => {
     const leads = await tx.query<{ lead_id: number; phone: string }>(
       'SELECT lead_id, phone FROM carillon.leads WHERE business_id = $1 AND phone = ANY ($2)',
       [business_id, numbers],
@@ -100,8 +100,8 @@ async function reviewInRun(
   { limits, actor }: { limits: Limits; actor: Actor },
 ): Promise<number> {
   // Also jobs that have no row yet.
-  while ((await inBusiness(db, business_id, (tx) => fill(tx, run_id, limits.fill_batch_jobs))) > 0);
-  return await inBusiness(db, business_id, async (tx) => {
+  while ((await inBusiness(db, business_id, 'fill', (tx) => fill(tx, run_id, limits.fill_batch_jobs))) > 0);
+  return await inBusiness(db, business_id, 'restore_review', async (tx) => {
     const run = await lockRun(tx, run_id);
     if (!LIVE.includes(run.status)) return 0;
     const jobs = await tx.query<{ seq: Seq; status: JobStatus }>(
