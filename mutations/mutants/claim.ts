@@ -2,6 +2,7 @@ import type { Equivalent, Mutant } from '../mutant.ts';
 
 const CLAIM = 'packages/engine/src/call/claim.ts';
 const CANDIDATES = 'packages/engine/src/call/candidates.ts';
+const AHEAD = 'packages/engine/test/ahead-of-cursor.test.ts';
 const BEHIND = 'packages/engine/test/behind-locks.test.ts';
 const FENCES = 'packages/engine/test/fences.test.ts';
 const GUARDS = 'packages/engine/test/guards.test.ts';
@@ -175,7 +176,7 @@ export const claimMutants: Mutant[] = [
     name: 'claim-busy-number',
     what: 'the look whether the number is on the line for another run',
     file: CLAIM,
-    find: 'open.business > open.run ? await busyNumbers(tx, lease, candidates) : new Set<string>()',
+    find: 'others ? await busyNumbers(tx, lease, candidates) : new Set<string>()',
     replace: 'new Set<string>()',
     catcher: { test: LIMITS, title: 'does not call a number that is on the line for another run' },
   },
@@ -186,6 +187,41 @@ export const claimMutants: Mutant[] = [
     find: 'ON CONFLICT (business_id, run_id, seq) DO UPDATE SET due_us = excluded.due_us, reason = excluded.reason',
     replace: '',
     catcher: { test: FENCES, title: 'waits again when its number is still on the line' },
+  },
+  {
+    name: 'claim-persons-lock',
+    what: 'the lock on the candidates’ leads where a business has several lanes',
+    file: CLAIM,
+    find: 'if (lane.one_of_several) await lockPersons(tx, candidates);',
+    replace: '',
+    catcher: { test: LIMITS, title: 'has a number once also through two accounts' },
+  },
+  {
+    name: 'claim-persons-order',
+    what: 'the order in which leads are locked',
+    file: CANDIDATES,
+    find: 'candidates.map((job) => job.lead_id).toSorted((a, b) => a - b)',
+    replace: 'candidates.map((job) => job.lead_id)',
+    catcher: {
+      test: 'packages/engine/test/orders.test.ts',
+      title: 'leads are locked in the order of their keys by claims',
+    },
+  },
+  {
+    name: 'claim-waits-ahead',
+    what: 'that who waits ahead of the cursor is brought by the schedule alone',
+    file: CANDIDATES,
+    find: "return job.status === (job.fresh ? 'queued' : 'waiting');",
+    replace: "return job.status === 'queued' || job.status === 'waiting';",
+    catcher: { test: AHEAD, title: 'is passed by the cursor where it is not due' },
+  },
+  {
+    name: 'claim-cursor-of-the-due',
+    what: 'that who is due moves no cursor',
+    file: CLAIM,
+    find: '...taken.filter(({ fresh }) => fresh).map((job) => job.seq + 1),',
+    replace: '...taken.filter(({ seq }) => seq >= run.claim_cursor).map((job) => job.seq + 1),',
+    catcher: { test: AHEAD, title: 'is called once, and so is everybody before and after it' },
   },
   {
     name: 'claim-unclaimed-job',

@@ -4,6 +4,7 @@ import { choose } from '../src/call/candidates.ts';
 import { pace } from '../src/call/pace.ts';
 import { inBusiness, type Tx } from '../src/db/database.ts';
 import {
+  addAccount,
   addList,
   claimAll,
   claimOnce,
@@ -121,6 +122,31 @@ describe('a lane’s lines', () => {
     const [job] = await fixture.rows('SELECT status FROM carillon.outbound_call_jobs WHERE run_id = $1', [second_id]);
     expect(job).toEqual({ status: 'waiting' });
   });
+
+  const ACCOUNT_RACES = 30;
+  it(`has a number once also through two accounts at once, in ${ACCOUNT_RACES} races`, {
+    timeout: 60_000,
+  }, async () => {
+    const tenant = await createTenant(fixture, { leads: ACCOUNT_RACES, lines: 50, calls_per_second: 1_000 });
+    const second = await addAccount(fixture, tenant);
+    const leases = await Promise.all(
+      [tenant.carrier_account_id, second].map(async (carrier_account_id, i) => {
+        const run_id = await startRun(fixture, tenant, { carrier_account_id });
+        return await lease(fixture, tenant, run_id, `worker-${i}`);
+      }),
+    );
+    const one = { ...fixture, limits: { ...fixture.limits, claim_batch_attempts: 1 } };
+    for (let race = 0; race < ACCOUNT_RACES; race++)
+      await Promise.all(leases.map(async (mine, i) => await claimOnce(one, mine, `worker-${i}`)));
+    const [open] = await fixture.rows<{ calls: number; numbers: number }>(
+      `SELECT count(*)::int AS calls, count(DISTINCT to_number)::int AS numbers FROM carillon.open_attempts
+       WHERE business_id = $1`,
+      [tenant.business_id],
+    );
+    expect(open?.calls).toBe(open?.numbers);
+    // Both had their turns with each lead.
+    expect(open?.calls).toBeGreaterThan(ACCOUNT_RACES / 2);
+  });
 });
 
 /** What a claim must not do: the count's snapshot is taken before the lock is waited for. */
@@ -142,20 +168,26 @@ describe('a lane’s pace', () => {
     fc.assert(
       fc.property(
         fc.double({ min: 0.5, max: 500, noNaN: true }),
-        fc.array(fc.record({ gap_us: fc.nat(400_000), wanted: fc.integer({ min: 1, max: 50 }) }), {
-          minLength: 5,
-          maxLength: 60,
-        }),
+        fc.array(
+          fc.record({
+            gap_us: fc.nat(400_000),
+            wanted: fc.integer({ min: 1, max: 50 }),
+            // Some of those who share the lane end soon.
+            until_end_us: fc.oneof(fc.nat(200_000), fc.constant(3_600_000_000)),
+          }),
+          { minLength: 5, maxLength: 60 },
+        ),
         (calls_per_second, asks) => {
           let now_us = 1_000_000_000;
           let tat_us = 0;
           const starts: number[] = [];
-          for (const { gap_us, wanted } of asks) {
+          for (const { gap_us, wanted, until_end_us } of asks) {
             now_us += gap_us;
-            const got = pace({ tat_us, now_us, horizon_us: now_us + 200_000, calls_per_second, wanted });
+            const ends_us = now_us + until_end_us;
+            const got = pace({ tat_us, now_us, ahead_us: 200_000, ends_us, calls_per_second, wanted });
             tat_us = got.tat_us;
             starts.push(...got.starts_us);
-            expect(got.starts_us.every((start) => start <= now_us + 200_000)).toBe(true);
+            expect(got.starts_us.every((start) => start <= Math.min(now_us + 200_000, ends_us))).toBe(true);
           }
           // How many more starts than rate × T + 1 the worst span has.
           let excess = 0;
@@ -175,7 +207,8 @@ describe('a lane’s pace', () => {
     const now_us = 10 * hour_us;
     // At one call in ten seconds the next start lies beyond what a claim may take.
     for (const calls_per_second of [0.1, 2, 10, 1_000]) {
-      const got = pace({ tat_us: now_us + hour_us, now_us, horizon_us: now_us + 200_000, calls_per_second, wanted: 1 });
+      const at = { now_us, ahead_us: 200_000, ends_us: now_us + hour_us, tat_us: now_us + hour_us };
+      const got = pace({ ...at, calls_per_second, wanted: 1 });
       expect(got).toEqual({ starts_us: [now_us], tat_us: now_us + 1_000_000 / calls_per_second });
     }
   });

@@ -1,4 +1,4 @@
-import type { RunId } from '@carillon/contract';
+import type { LeadId, RunId } from '@carillon/contract';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withClient } from '../../../test/support/test-server.ts';
@@ -19,6 +19,7 @@ import { sweepOnce } from '../src/run/sweep.ts';
 import { waiters } from './support/behind.ts';
 import {
   actor,
+  addAccount,
   claimAll,
   claimOnce,
   createFixture,
@@ -190,6 +191,26 @@ describe('locks', () => {
     const erasing = () =>
       eraseLead(fixture.db, tenant.business_id, Number(lead?.lead_id) as never, { actor, limits: fixture.limits });
     expect(await holdsBehind(FIRST_RUN, SECOND_RUN, [one, two], erasing)).toBe(false);
+  });
+
+  it('leads are locked in the order of their keys by claims', async () => {
+    const tenant = await createTenant(fixture, { leads: 2, lines: 2 });
+    await addAccount(fixture, tenant);
+    const leads = await fixture.rows<{ lead_id: string }>(
+      'SELECT lead_id FROM carillon.leads WHERE business_id = $1 ORDER BY lead_id',
+      [tenant.business_id],
+    );
+    const [one, two] = leads.map(({ lead_id }) => Number(lead_id) as LeadId);
+    if (!one || !two) throw new Error('two leads are two');
+    const { carrier_account_id } = tenant;
+    const mine = await lease(
+      fixture,
+      tenant,
+      await startRun(fixture, tenant, { lead_ids: [two, one], carrier_account_id }),
+    );
+    const first = 'SELECT 1 FROM carillon.leads WHERE lead_id = $1 AND $2::bigint > 0 FOR UPDATE';
+    const second = 'SELECT 1 FROM carillon.leads WHERE $1::bigint > 0 AND lead_id = $2';
+    expect(await holdsBehind(first, second, [one, two], () => claimOnce(fixture, mine))).toBe(false);
   });
 
   it('leads are made in the order of their numbers by an import', async () => {

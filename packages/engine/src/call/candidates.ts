@@ -7,6 +7,8 @@ import { TRIED_LAST } from './close.ts';
 /** A job that a claim may take, with the number to call. */
 export interface Candidate {
   seq: Seq;
+  /** By the cursor, or by the schedule. */
+  fresh: boolean;
   status: JobStatus;
   attempts: number;
   lead_id: number;
@@ -27,7 +29,7 @@ const LEAD = `CROSS JOIN LATERAL (
  */
 export async function dueJobs(tx: Tx, lease: Lease, now_us: number, limit: number, last = false): Promise<Candidate[]> {
   return await tx.query<Candidate>(
-    `SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone
+    `SELECT j.seq, false AS fresh, j.status, j.attempts, j.lead_id, l.phone
      FROM (SELECT seq, due_us FROM carillon.job_schedule
            WHERE business_id = $1 AND run_id = $2 AND due_us > 0 AND due_us <= $3 AND (reason = $5) = $6
            ORDER BY due_us, seq LIMIT $4) s
@@ -41,7 +43,7 @@ export async function dueJobs(tx: Tx, lease: Lease, now_us: number, limit: numbe
 
 /** Fresh jobs by primary key, from the claim cursor: as cheap with ten million finished before it as with none. */
 export const FRESH_JOBS = `
-  SELECT j.seq, j.status, j.attempts, j.lead_id, l.phone
+  SELECT j.seq, true AS fresh, j.status, j.attempts, j.lead_id, l.phone
   FROM carillon.outbound_call_jobs j
   ${LEAD}
   WHERE j.business_id = $1 AND j.run_id = $2 AND j.seq >= $3 AND j.seq < $3 + $4
@@ -78,8 +80,25 @@ export async function busyNumbers(tx: Tx, lease: Lease, candidates: Candidate[])
   return new Set(busy.map((row) => row.to_number));
 }
 
+/**
+ * Locks the candidates' leads in the order of their keys. Claims of one lane have its lock; those of two lanes could each
+ * look whether a number is on the line before the other has committed that it is.
+ */
+export async function lockPersons(tx: Tx, candidates: Candidate[]): Promise<void> {
+  await tx.query(
+    `SELECT 1 FROM unnest($2::bigint[]) AS i (lead_id)
+     CROSS JOIN LATERAL (SELECT 1 FROM carillon.leads
+       WHERE business_id = $1 AND lead_id = i.lead_id OFFSET 0 FOR NO KEY UPDATE) l`,
+    [tx.business_id, candidates.map((job) => job.lead_id).toSorted((a, b) => a - b)],
+  );
+}
+
+/**
+ * A job waits for its time in the schedule, also where it lies ahead of the cursor, as one does that somebody decided to
+ * call again before the run came to it: the cursor passes it, and the schedule alone brings it.
+ */
 export function isUnclaimed(job: Candidate): boolean {
-  return job.status === 'queued' || job.status === 'waiting';
+  return job.status === (job.fresh ? 'queued' : 'waiting');
 }
 
 /** An unclaimed job with somebody to call. */

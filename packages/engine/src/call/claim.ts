@@ -16,11 +16,11 @@ import {
   freshJobs,
   hasNumber,
   isUnclaimed,
+  lockPersons,
   nextDue,
 } from './candidates.ts';
 import { pace } from './pace.ts';
 import { bringForwardSetBack } from './set-back.ts';
-
 import { changeJobs } from './stretches.ts';
 import { ERASED, withdrawJobs } from './withdraw.ts';
 
@@ -72,6 +72,8 @@ interface LaneRow {
   halted_until_us: number | null;
   refusals_in_a_row: number;
   from_numbers: string[];
+  /** The business has others beside it. */
+  one_of_several: boolean;
 }
 
 /**
@@ -114,17 +116,22 @@ export async function claim(
     const may = pace({
       tat_us: lane.tat_us,
       now_us,
-      horizon_us: Math.min(now_us + limits.claim_ahead_ms * 1_000, ends_us),
+      ahead_us: limits.claim_ahead_ms * 1_000,
+      ends_us,
       calls_per_second: lane.calls_per_second,
       wanted: Math.min(limits.claim_batch_attempts, run.concurrency, lane.concurrency_limit),
     });
+    // The lane has a start for this run only after its end.
+    if (may.starts_us.length === 0 && lane.tat_us > ends_us) return nothing('idle', null);
     if (may.starts_us.length === 0) return nothing('rate', lane.tat_us - limits.claim_ahead_ms * 1_000);
 
     const { open, candidates, alone, all } = await readCandidates(tx, lease, run, lane, now_us, may.starts_us.length);
     const free = freeLines(lane, run, open);
     if (free <= 0) return nothing('lines', null);
 
-    const busy = open.business > open.run ? await busyNumbers(tx, lease, candidates) : new Set<string>();
+    if (lane.one_of_several) await lockPersons(tx, candidates);
+    const others = lane.one_of_several || open.business > open.run;
+    const busy = others ? await busyNumbers(tx, lease, candidates) : new Set<string>();
     const callable = (job: Candidate) => hasNumber(job) && !busy.has(job.phone);
     const taken = choose(candidates, callable, Math.min(free, may.starts_us.length));
     const [clashing, clear] = partition(taken.filter(hasNumber), (job) => busy.has(job.phone));
@@ -183,7 +190,8 @@ async function lockRunAndLane(tx: Tx, lease: Lease, worker_id: string, limits: L
     ) as Promise<(RunRow & { alive: boolean })[]>,
     tx.query<LaneRow>(
       `SELECT l.concurrency_limit, l.calls_per_second, l.tat_us, l.halted_reason, l.halted_until_us,
-              l.refusals_in_a_row, a.from_numbers
+              l.refusals_in_a_row, a.from_numbers,
+              EXISTS (SELECT FROM carillon.lanes o WHERE o.business_id = $1 AND o.carrier_account_id <> $2) AS one_of_several
        FROM carillon.lanes l
        JOIN carillon.carrier_accounts a
          ON a.business_id = l.business_id AND a.carrier_account_id = l.carrier_account_id
@@ -220,9 +228,10 @@ async function readCandidates(tx: Tx, lease: Lease, run: RunRow, lane: LaneRow, 
     dueJobs(tx, lease, now_us, wanted),
     freshJobs(tx, run, wanted),
   ]);
-  const candidates = [...due, ...fresh];
   // A lane is probed with whoever was tried least: one lead that is refused each time must not be the probe for ever.
-  if (lane.refusals_in_a_row > 0) candidates.sort((a, b) => a.attempts - b.attempts);
+  // The fresh keep their order, in which the cursor passes them.
+  const probing = lane.refusals_in_a_row > 0;
+  const candidates = probing ? [...fresh, ...due.toSorted((a, b) => a.attempts - b.attempts)] : [...due, ...fresh];
   const others = candidates.length > 0 || open.dialing_run > 0 || run.filled_seq < run.total_leads;
   const last = others ? [] : await dueJobs(tx, lease, now_us, 1, true);
   return {
@@ -290,10 +299,7 @@ function writeClaim(tx: Tx, claim: Taken): void {
   const started = attempts.map((attempt) => attempt.job);
   const from_queue = left_queue(started, 'queued') + left_queue(clashing, 'queued');
   const from_waiting = left_queue(started, 'waiting');
-  const cursor = Math.max(
-    run.claim_cursor,
-    ...taken.filter((job) => job.seq >= run.claim_cursor).map((job) => job.seq + 1),
-  );
+  const cursor = Math.max(run.claim_cursor, ...taken.filter(({ fresh }) => fresh).map((job) => job.seq + 1));
 
   if (attempts.length > 0) {
     changeJobs(

@@ -3,6 +3,7 @@ import pg from 'pg';
 import { expect } from 'vitest';
 import type { Actor } from '../../src/actor.ts';
 import { createTestDatabase } from '../../../../test/support/database.ts';
+import { guardStates } from '../../../../test/support/state-guard.ts';
 import { guardTrail } from '../../../../test/support/trail-guard.ts';
 import type { AttemptKey, Evidence } from '../../src/call/attempt.ts';
 import { type ClaimedAttempt, claim } from '../../src/call/claim.ts';
@@ -17,6 +18,7 @@ import { type Lease, leaseRun } from '../../src/run/lease.ts';
 export async function createFixture(limits: Partial<Limits> = {}) {
   const database = await createTestDatabase();
   await guardTrail(database.superuserUrl);
+  await guardStates(database.superuserUrl);
   const db = openDatabase({ app_url: database.appUrl, discovery_url: database.discoveryUrl, pool_connections: 8 });
   const superuser = new pg.Pool({ connectionString: database.superuserUrl, max: 4 });
   superuser.on('error', () => {});
