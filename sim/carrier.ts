@@ -52,6 +52,8 @@ export interface CarrierFate {
   callback(): { copies: number; delay_us: number };
   /** Kills or stops the process at this place on the way of its create. */
   onTheWay(process: Process): void;
+  /** The body is under way. */
+  sent(): void;
 }
 
 /**
@@ -189,6 +191,7 @@ export function createCarrier(world: World, habits: CarrierHabits, fate: Carrier
       return { kind: 'not_dialed', cause: 'the gate is closed' };
     }
     const { answer, heard_us } = receive(request, fated);
+    fate.sent();
     fate.onTheWay(me);
     const too_late_us = habits.response_timeout_ms * 1_000;
     await world.sleep(me, Math.min(heard_us, too_late_us), '');
@@ -197,10 +200,15 @@ export function createCarrier(world: World, habits: CarrierHabits, fate: Carrier
     return result;
   }
 
+  /** Any time, or just about the longest: what is believed too soon shows there. */
+  function heldFor(longest_us: number): number {
+    return random.whole(random.chance(0.5) ? Math.floor(longest_us * 0.8) : 0, longest_us);
+  }
+
   /** The body is with the carrier, or on its way: what comes of it no longer depends on who sent it. */
   function receive(request: PlaceRequest, fated: CreateFate) {
     const longest_us = habits.expiring_create ? LONG_UNDER_WAY_US : habits.effect_delay_ms * 1_000 - 1;
-    const arrives_us = fated === 'held' ? random.whole(0, longest_us) : way_us();
+    const arrives_us = fated === 'held' ? heldFor(longest_us) : way_us();
     const answered = (result: PlaceResult) => ({ answer: () => result, heard_us: arrives_us + way_us() });
     const unknown = answered({ kind: 'unknown', cause: 'connection_closed' });
     if (fated === 'request_lost') return unknown;

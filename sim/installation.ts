@@ -173,4 +173,4 @@ export function createInstallation(
 }
 
 /** The ids that a business has for the numbers of a plan. */
-export type BusinessKey = { business_id: BusinessId; carrier_account_id: number; list_id: number };
+export type BusinessKey = { business_id: BusinessId; carrier_account_ids: number[]; list_id: number };

@@ -106,7 +106,7 @@ function findCrowds({ calls }: Evidence, runs: RunRow[]): string[] {
       'run',
     ),
     ...crowds(
-      (call) => `${laneOf(call)} ${call.to}`,
+      (call) => `${call.to} of business ${call.attempt.business_id}`,
       () => 1,
       'number',
     ),

@@ -37,7 +37,7 @@ function whole(name: string, text: string): number {
 }
 
 const given = read();
-const from = whole('from', given.seed ?? given.from ?? String(randomInt(SEED_MOST / 2)));
+const from = whole('from', given.seed ?? given.from ?? String(randomInt(SEED_MOST >> 1)));
 const seeds = given.seed === undefined ? whole('seeds', given.seeds ?? '100') : 1;
 
 const server = await openOwnServer();

@@ -99,7 +99,8 @@ export function letPeopleWork(scene: Scene): People {
     const key = keys[business] as BusinessKey;
     const planned = plan.businesses[business]?.runs[run];
     const heard = await installation.ask(async ({ db, waker }) => {
-      const request = { list_id: key.list_id as never, ...planned?.request } as never;
+      const carrier_account_id = key.carrier_account_ids[planned?.account ?? 0];
+      const request = { list_id: key.list_id, carrier_account_id, ...planned?.request } as never;
       const options = { actor: ACTOR, idempotency_key: `start ${run}`, limits };
       const made = await createRun(db, key.business_id, request, options);
       waker.wake(key.business_id);

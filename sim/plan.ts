@@ -18,6 +18,8 @@ export interface Plan {
    * set. Where both do, no check of ours can help, and nobody promises that.
    */
   lying_clock: 'monotonic' | 'wall';
+  /** How far the database's clock is off from the beginning. */
+  database_offset_us: number;
   businesses: PlannedBusiness[];
   people: Wish[];
   deeds: Deed[];
@@ -28,6 +30,8 @@ export interface Plan {
     ask: { error: number; lost: number };
     callback: { lost: number; late: number; doubled: number };
     on_the_way: { killed: number; stopped: number; lied_to: number };
+    /** Begun while the body of a create is under way: the database's clock is set forward, the carrier answers nobody. */
+    meanwhile: { hurried: number; mute: number };
     notice_lost: number;
   };
   /** When the faults are over, from the beginning. */
@@ -38,9 +42,9 @@ export interface PlannedBusiness {
   phones: string[];
   /** Refused by the carrier, always. */
   refused: string[];
-  lines: number;
-  calls_per_second: number;
-  runs: { at_us: number; request: Pick<StartRun, 'concurrency' | 'policy'> }[];
+  accounts: { lines: number; calls_per_second: number }[];
+  /** `account`: the place of the one that is called through. */
+  runs: { at_us: number; account: number; request: Pick<StartRun, 'concurrency' | 'policy'> }[];
 }
 
 /** What a person asks for: of the run made by the n-th start of that business. */
@@ -56,7 +60,8 @@ export type Deed =
   | DeedOnProcess
   | { at_us: number; kind: 'database_clock'; by_us: number }
   | { at_us: number; kind: 'database_down'; for_us: number }
-  | { at_us: number; kind: 'carrier_down'; for_us: number };
+  | { at_us: number; kind: 'carrier_down'; for_us: number }
+  | { at_us: number; kind: 'carrier_mute'; for_us: number };
 export type DeedOnProcess =
   | { at_us: number; kind: 'kill_worker' | 'kill_api'; who: number; for_us: number }
   | { at_us: number; kind: 'stop_worker' | 'suspend_worker' | 'stop_api'; who: number; for_us: number }
@@ -69,7 +74,6 @@ const LIMITS: Partial<Limits> = {
   claim_ahead_ms: 200,
   ring_timeout_ms: 1_500,
   call_max_ms: 3_000,
-  carrier_effect_delay_ms: 2_500,
   carrier_listing_delay_ms: 600,
   reconcile_margin_ms: 300,
   reconcile_every_ms: 700,
@@ -86,6 +90,7 @@ export function makePlan(seed: number): Plan {
   const limits: Limits = {
     ...defaultLimits,
     ...LIMITS,
+    carrier_effect_delay_ms: random.pick([1_000, 2_500, 6_000]),
     claim_batch_attempts: random.pick([1, 3, 500]),
     fill_batch_jobs: random.pick([1, 3, 100]),
     fill_ahead_jobs: random.pick([1, 4, 100]),
@@ -109,23 +114,28 @@ export function makePlan(seed: number): Plan {
     apis,
     expiring_create,
     lying_clock,
+    database_offset_us: !expiring_create && random.chance(0.2) ? random.pick([-3_600, -20, 20, 3_600]) * SECOND : 0,
     businesses,
     people: planPeople(random, businesses, calm_us),
     deeds: planDeeds(random, { calm_us, workers, apis, expiring_create, lying_clock }),
-    trouble: planTrouble(random),
+    trouble: planTrouble(random, expiring_create),
     calm_us,
   };
 }
 
 function planBusiness(random: Random, index: number): PlannedBusiness {
   const phones = Array.from({ length: random.whole(1, 6) }, (_, i) => `+97252${3_000_000 + index * 1_000 + i}`);
+  const accounts = Array.from({ length: random.chance(0.3) ? 2 : 1 }, () => ({
+    lines: random.whole(1, 4),
+    calls_per_second: random.pick([2, 10, 100]),
+  }));
   return {
     phones,
     refused: phones.filter(() => random.chance(0.08)),
-    lines: random.whole(1, 4),
-    calls_per_second: random.pick([2, 10, 100]),
+    accounts,
     runs: Array.from({ length: random.chance(0.3) ? 2 : 1 }, () => ({
       at_us: random.whole(0, SECOND),
+      account: random.whole(0, accounts.length - 1),
       request: {
         concurrency: random.whole(1, 4),
         policy: {
@@ -176,6 +186,7 @@ function planDeeds(
     database_clock: !plan.expiring_create && random.chance(0.3) ? 1 : 0,
     database_down: random.whole(0, 1),
     carrier_down: random.whole(0, 1) + 0.1,
+    carrier_mute: random.whole(0, 1),
   };
   return Array.from({ length: random.whole(0, many) }, (): Deed => {
     const at_us = random.whole(0, calm_us);
@@ -184,13 +195,14 @@ function planDeeds(
     const who = random.whole(0, (kind.endsWith('api') ? apis : workers) - 1);
     if (kind === 'wall_clock') return { at_us, kind, who, by_ms: random.pick([-3_600_000, -500, 500, 3_600_000]) };
     if (kind === 'database_clock') return { at_us, kind, by_us: random.pick([-3_600, -20, -1, 1, 20, 3_600]) * SECOND };
+    if (kind === 'carrier_mute') return { at_us, kind, for_us: random.whole(SECOND, 12 * SECOND) };
     if (kind === 'database_down' || kind === 'carrier_down')
       return { at_us, kind, for_us: random.whole(100_000, 3 * SECOND) };
     return { at_us, kind, who, for_us };
   }).toSorted((a, b) => a.at_us - b.at_us);
 }
 
-function planTrouble(random: Random): Plan['trouble'] {
+function planTrouble(random: Random, expiring_create: boolean): Plan['trouble'] {
   /** Half of the seeds go without a kind of trouble; the others have it now and then, or often. */
   const some = (often: number) => (random.chance(0.5) ? 0 : random.pick([often / 10, often / 3, often]));
   return {
@@ -212,8 +224,10 @@ function planTrouble(random: Random): Plan['trouble'] {
       lane: some(0.2),
     },
     ask: { error: some(0.5), lost: some(0.3) },
-    callback: { lost: some(0.8), late: some(0.6), doubled: some(0.4) },
+    // In some worlds nothing is ever heard of a call but what is asked for.
+    callback: { lost: random.chance(0.15) ? 1 : some(0.8), late: some(0.6), doubled: some(0.4) },
     on_the_way: { killed: some(0.08), stopped: some(0.08), lied_to: some(0.08) },
+    meanwhile: { hurried: expiring_create ? 0 : some(0.2), mute: some(0.2) },
     notice_lost: some(0.9),
   };
 }

@@ -93,6 +93,14 @@ export const PLANTED: readonly Planted[] = [
     replace: "return { status: 'waiting', reason, due_us: stopped && due_us < 0 ? 0 : due_us };",
   },
   {
+    name: 'behind-the-cursor',
+    what: 'a job that comes back is queued again, and lies behind the cursor',
+    file: CLOSE,
+    find: "return stopped ? { status: 'cancelled', reason: null, due_us: null } : { status: 'waiting', reason, due_us };",
+    replace:
+      "return stopped ? { status: 'cancelled', reason: null, due_us: null } : { status: 'queued', reason: null, due_us: null };",
+  },
+  {
     name: 'final-while-open',
     what: 'a run is made final while attempts of it are open',
     file: CLOSE,
@@ -117,8 +125,8 @@ export const PLANTED: readonly Planted[] = [
     name: 'number-twice',
     what: 'a number that is on the line for another run is called beside it',
     file: CLAIM,
-    find: 'const busy = open.business > open.run ? await busyNumbers(tx, lease, candidates) : new Set<string>();',
-    replace: 'const busy = new Set<string>();\n    void busyNumbers;',
+    find: 'const busy = others ? await busyNumbers(tx, lease, candidates) : new Set<string>();',
+    replace: 'const busy = new Set<string>();\n    void [others, busyNumbers];',
   },
   {
     name: 'line-for-unknown',

@@ -66,6 +66,7 @@ export async function runSeed(seed: number, server: SimulatedServer, keep_trace 
     if (deed.kind === 'database_clock') trouble.moveDatabaseClock(deed.by_us);
     else if (deed.kind === 'database_down') trouble.takeDatabaseDown(deed.for_us);
     else if (deed.kind === 'carrier_down') trouble.takeCarrierDown(deed.for_us);
+    else if (deed.kind === 'carrier_mute') trouble.muteCarrier(deed.for_us);
     else carryOutOn(deed);
   }
 
@@ -120,31 +121,30 @@ async function settle(plan: Plan, server: SimulatedServer, secret: Buffer): Prom
   const db: Database = openDatabase({ app_url: server.appUrl, pool_connections: 1 });
   try {
     const keys: BusinessKey[] = [];
-    for (const [index, { phones, lines, calls_per_second }] of plan.businesses.entries()) {
+    for (const [index, { phones, accounts }] of plan.businesses.entries()) {
       const { business_id } = await createBusiness(db, { name: `Business ${index}` }, actor);
-      const account = await createCarrierAccount(
-        db,
-        business_id,
-        {
-          name: 'main',
+      const carrier_account_ids: number[] = [];
+      for (const [place, { lines, calls_per_second }] of accounts.entries()) {
+        const account = {
+          name: `account ${place}`,
           driver: 'simulated',
           base_url: 'https://simulated.example',
-          account_sid: `AC${index}`.padEnd(34, '0'),
+          account_sid: `AC${index}${place}`.padEnd(34, '0'),
           auth_token: 'token',
-          from_numbers: ['+97231110000'],
+          from_numbers: [`+9723111000${place}`],
           concurrency_limit: lines,
           calls_per_second,
-        },
-        secret,
-        actor,
-      );
+        };
+        const made = await createCarrierAccount(db, business_id, account, secret, actor);
+        carrier_account_ids.push(made.carrier_account_id);
+      }
       const list = await createList(db, business_id, { name: 'A list' }, actor);
       const list_id = ListId.parse(list.list_id);
       await importLeads(db, business_id, list_id, inOnePiece(['phone', ...phones].join('\n')), {
         actor,
         country: 'IL',
       });
-      keys.push({ business_id, carrier_account_id: account.carrier_account_id, list_id });
+      keys.push({ business_id, carrier_account_ids, list_id });
     }
     return keys;
   } finally {
@@ -178,15 +178,16 @@ function createHabits({ seed, limits, businesses, expiring_create }: Plan) {
 /** Everything that goes wrong, until it is over. */
 function createTrouble(
   world: World,
-  { trouble, lying_clock }: Plan,
+  { trouble, lying_clock, database_offset_us }: Plan,
   killFor: (process: Process, for_us: number) => void,
 ) {
   const { random } = world;
   let over = false;
   let count = 0;
-  let offset_us = 0;
+  let offset_us = database_offset_us;
   let database_down = 0;
   let carrier_down = 0;
+  let carrier_mute = 0;
 
   function weighted<Kind extends string>(chances: Partial<Record<Kind, number>>): Kind | null {
     if (over) return null;
@@ -204,6 +205,17 @@ function createTrouble(
   /** Often long enough for others to have proven an attempt absent and called its lead. */
   const nap_us = () => (random.chance(0.4) ? random.whole(10_000, 2 * SECOND) : random.whole(2 * SECOND, 20 * SECOND));
   const stop = (process: Process) => world.stop(process, nap_us(), false);
+
+  function moveDatabaseClock(by_us: number): void {
+    offset_us += by_us;
+    world.tell(`the database’s clock is set by ${by_us / SECOND} s`);
+  }
+
+  function muteCarrier(for_us: number): void {
+    carrier_mute++;
+    world.tell(`the carrier answers nobody who asks, for ${for_us / 1_000} ms`);
+    world.after(for_us, null, 'the carrier answers again', () => void carrier_mute--);
+  }
 
   /** It stands still for a time of which one of its clocks knows nothing. */
   function lieTo(process: Process): void {
@@ -226,7 +238,8 @@ function createTrouble(
     },
     carrier: {
       create: (): CreateFate => (carrier_down > 0 ? 'unreachable' : (weighted(trouble.create) ?? 'fine')),
-      ask: () => (carrier_down > 0 ? 'error' : (weighted(trouble.ask) ?? 'fine')) as 'fine' | 'error' | 'lost',
+      ask: () =>
+        (carrier_down + carrier_mute > 0 ? 'error' : (weighted(trouble.ask) ?? 'fine')) as 'fine' | 'error' | 'lost',
       callback: () => ({
         copies: happens(trouble.callback.lost) ? 0 : happens(trouble.callback.doubled) ? 2 : 1,
         delay_us: happens(trouble.callback.late) ? random.whole(0, 6 * SECOND) : 0,
@@ -237,11 +250,13 @@ function createTrouble(
         else if (what === 'stopped') stop(process);
         else if (what === 'lied_to') lieTo(process);
       },
+      sent() {
+        const what = weighted(trouble.meanwhile);
+        if (what === 'hurried') moveDatabaseClock(random.pick([1, 20, 3_600]) * SECOND);
+        else if (what === 'mute') muteCarrier(random.whole(SECOND, 12 * SECOND));
+      },
     },
-    moveDatabaseClock(by_us: number) {
-      offset_us += by_us;
-      world.tell(`the database’s clock is set by ${by_us / SECOND} s`);
-    },
+    moveDatabaseClock,
     takeDatabaseDown(for_us: number) {
       database_down++;
       world.tell(`the database is down for ${for_us / 1_000} ms`);
@@ -253,6 +268,7 @@ function createTrouble(
       world.tell(`the carrier is down for ${for_us / 1_000} ms`);
       world.after(for_us, null, 'the carrier is back', () => void carrier_down--);
     },
+    muteCarrier,
     end: () => void (over = true),
     count: () => count,
   };

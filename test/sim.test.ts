@@ -25,6 +25,7 @@ describe('the plan of a seed', () => {
     expect([...kinds].toSorted()).toEqual([
       'cancel_job',
       'carrier_down',
+      'carrier_mute',
       'database_clock',
       'database_down',
       'kill_api',
