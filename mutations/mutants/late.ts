@@ -1,6 +1,7 @@
 import type { Equivalent, Mutant } from '../mutant.ts';
 
 const ANSWER = 'packages/engine/src/call/answer.ts';
+const CLOSE = 'packages/engine/src/call/close.ts';
 const CANCEL = 'packages/engine/src/call/cancel-job.ts';
 const LATE = 'packages/engine/src/call/late.ts';
 const RESOLVE = 'packages/engine/src/call/resolve.ts';
@@ -8,6 +9,7 @@ const WITHDRAW = 'packages/engine/src/call/withdraw.ts';
 const EVIDENCE = 'packages/engine/test/late-evidence.test.ts';
 const FENCES = 'packages/engine/test/fences.test.ts';
 const GUARDS = 'packages/engine/test/guards.test.ts';
+const HUNG_UP = 'packages/engine/test/late-hang-up.test.ts';
 const RESOLVED = 'packages/engine/test/resolve.test.ts';
 const TWICE = 'packages/engine/test/late-evidence-twice.test.ts';
 
@@ -96,9 +98,25 @@ export const lateMutants: Mutant[] = [
     name: 'late-hang-up',
     what: 'the wish of the last pause or stop, for calls that only show up now',
     file: LATE,
-    find: "run.live_calls === 'hang_up';",
-    replace: 'run.live_calls === null;',
-    catcher: { test: 'packages/engine/test/late-hang-up.test.ts', title: 'in a run that was paused with hang_up' },
+    find: "run.live_calls === 'hang_up' ?",
+    replace: 'run.live_calls === null ?',
+    catcher: { test: HUNG_UP, title: 'in a run that was paused with hang_up' },
+  },
+  {
+    name: 'late-cancelled-job',
+    what: 'that a job which was cancelled has its call hung up, and is not called again, also after a review',
+    file: LATE,
+    find: "if (job.reason === CANCELLED_UNHEARD) return 'job';",
+    replace: '',
+    catcher: { test: HUNG_UP, title: 'has that call hung up, and is not called again, whatever the policy' },
+  },
+  {
+    name: 'review-cancelled-job',
+    what: 'that a review keeps the wish of whoever cancelled the job',
+    file: CLOSE,
+    find: "attempt.hang_up === 'job' ? CANCELLED_UNHEARD : closing.cause",
+    replace: 'closing.cause',
+    catcher: { test: HUNG_UP, title: 'stays cancelled though a pause wanted all calls of its run hung up' },
   },
   {
     name: 'late-schedule',
@@ -242,7 +260,7 @@ export const lateMutants: Mutant[] = [
     file: ANSWER,
     find: ' AND o.hang_up IS NULL',
     replace: '',
-    catcher: { test: 'packages/engine/test/late-hang-up.test.ts', title: 'in a run that was paused with hang_up' },
+    catcher: { test: HUNG_UP, title: 'in a run that was paused with hang_up' },
   },
   {
     name: 'callback-signature',

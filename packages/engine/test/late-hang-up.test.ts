@@ -1,13 +1,18 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readAnswer } from '../src/call/answer.ts';
 import type { AttemptKey } from '../src/call/attempt.ts';
+import { cancelJob } from '../src/call/cancel-job.ts';
+import { CANCELLED_UNHEARD } from '../src/call/close.ts';
+import { resolveJob } from '../src/call/resolve.ts';
 import { findDue } from '../src/call/tend.ts';
 import { pauseRun } from '../src/run/pause.ts';
+import { getJob } from '../src/run/read.ts';
 import { resumeRun } from '../src/run/resume.ts';
 import { stopRun } from '../src/run/stop.ts';
 import {
   actor,
   claimAll,
+  claimOnce,
   createFixture,
   createTenant,
   ended,
@@ -153,5 +158,79 @@ describe('a call that shows up after it was believed absent', () => {
       ['run.hang_up_requested', undefined, 'hang_up'],
       ['run.cancel_requested', 'cancelling', 'hang_up'],
     ]);
+  });
+});
+
+/** A job that was cancelled while nobody could say whether it was being called, and is under review since. */
+async function cancelledUnheard(leads = 2) {
+  const tenant = await createTenant(fixture, { leads, lines: 1 });
+  const policy = { retry: { no_answer: { times: 3, after_s: 0 } }, review_always: false };
+  const run_id = await startRun(fixture, tenant, { policy });
+  const mine = await lease(fixture, tenant, run_id);
+  const [attempt] = await claimAll(fixture, mine, 1);
+  if (!attempt) throw new Error('nothing was claimed');
+  const { db, limits } = fixture;
+  const key = { run_id, seq: attempt.seq };
+  await record(fixture, attempt, { kind: 'unknown', cause: 'timeout' });
+  await cancelJob(db, tenant.business_id, key, limits, actor);
+  await record(fixture, attempt, { kind: 'review', cause: 'timeout' });
+  return {
+    tenant,
+    run_id,
+    mine,
+    attempt,
+    job: async () => await getJob(db, tenant.business_id, key),
+    callAgain: async () => await resolveJob(db, tenant.business_id, key, 'call_again', { actor, limits }),
+  };
+}
+
+describe('a job that was cancelled and whose call shows up only after its review', () => {
+  it('has that call hung up, and is not called again, whatever the policy', async () => {
+    const { run_id, mine, attempt, job } = await cancelledUnheard();
+    expect(await job()).toMatchObject({ status: 'needs_review', reason: CANCELLED_UNHEARD });
+    expect(await appear(attempt)).toBe('applied');
+    expect(await fateOf(attempt)).toEqual(HUNG_UP);
+    await record(fixture, attempt, ended('C-late', 'no_answer'));
+    expect(await job()).toMatchObject({ status: 'cancelled', last_outcome: 'no_answer' });
+    expect((await claimOnce(fixture, mine)).attempts.map(({ seq }) => seq)).toEqual([2]);
+    await expectRecounted(fixture, run_id);
+  });
+
+  it('is not called again either where the first that is heard of the call is its end', async () => {
+    const { run_id, mine, attempt, job } = await cancelledUnheard();
+    await record(fixture, attempt, ended('C-late', 'no_answer'));
+    expect(await job()).toMatchObject({ status: 'cancelled', last_outcome: 'no_answer' });
+    expect((await claimOnce(fixture, mine)).attempts.map(({ seq }) => seq)).toEqual([2]);
+    await expectRecounted(fixture, run_id);
+  });
+
+  it('stays cancelled though a pause wanted all calls of its run hung up, and the run goes on', async () => {
+    const { tenant, run_id, attempt, job } = await cancelledUnheard();
+    await pauseRun(fixture.db, tenant.business_id, run_id, 'hang_up', actor);
+    await appear(attempt);
+    await resumeRun(fixture.db, tenant.business_id, run_id, fixture.limits, actor);
+    await record(fixture, attempt, ended('C-late', 'no_answer'));
+    expect(await job()).toMatchObject({ status: 'cancelled', last_outcome: 'no_answer' });
+    await expectRecounted(fixture, run_id);
+  });
+
+  it('has it hung up in a run that has ended too, and the end of the call settles it', async () => {
+    const { tenant, run_id, attempt, job } = await cancelledUnheard(1);
+    expect(await readRow(fixture, run_id)).toMatchObject({ status: 'completed', needs_review: 1 });
+    expect(await appear(attempt)).toBe('unwanted');
+    const unwanted = await fixture.rows('SELECT call_id, reason FROM carillon.unwanted_calls WHERE business_id = $1', [
+      tenant.business_id,
+    ]);
+    expect(unwanted).toEqual([{ call_id: 'C-late', reason: 'the job was cancelled' }]);
+    await record(fixture, attempt, ended('C-late', 'cancelled'));
+    expect(await job()).toMatchObject({ status: 'cancelled', last_outcome: 'cancelled' });
+    await expectRecounted(fixture, run_id);
+  });
+
+  it('is let live where a person wanted it called again meanwhile', async () => {
+    const { attempt, callAgain } = await cancelledUnheard();
+    await callAgain();
+    expect(await appear(attempt)).toBe('applied');
+    expect(await fateOf(attempt)).toEqual(DRAINED);
   });
 });

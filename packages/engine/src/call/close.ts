@@ -38,7 +38,10 @@ export function endJob(
   { calls_before, fruitless, limits }: { calls_before: number; fruitless: number; limits: Limits },
   now_us: number,
 ): JobEnd {
-  if (closing.next === 'review') return { status: 'needs_review', reason: closing.cause, due_us: null };
+  if (closing.next === 'review') {
+    const reason = attempt.hang_up === 'job' ? CANCELLED_UNHEARD : closing.cause;
+    return { status: 'needs_review', reason, due_us: null };
+  }
   const stopped = STOPPING.includes(run.status) || attempt.hang_up === 'job';
   const pool = (reason: string, due_us: number) => toPool(reason, due_us, stopped);
   if (closing.next === 'pool') {
@@ -60,6 +63,12 @@ export function endJob(
   if (retry && calls_before < retry.times) return pool('retry', now_us + retry.after_s * 1_000_000);
   return { status: 'failed', reason: closing.cause, due_us: null };
 }
+
+/**
+ * Why a job is under review that was cancelled while nobody could say whether it was being called. The wish to hang up
+ * went with its open attempt, and is read from here if the call shows up: see `late.ts`. The cause is in the history.
+ */
+export const CANCELLED_UNHEARD = 'cancelled while nobody could say whether it was being called';
 
 /** Back to the pool, under the run's lock: to wait, never `queued`, which lies behind the claim cursor. */
 export function toPool(reason: string, due_us: number, stopped: boolean): JobEnd {

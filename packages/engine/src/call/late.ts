@@ -13,7 +13,7 @@ import {
   type OpenAttempt,
   type Recorded,
 } from './attempt.ts';
-import { closeAttempts, endJob, moveCounters } from './close.ts';
+import { CANCELLED_UNHEARD, closeAttempts, endJob, moveCounters } from './close.ts';
 import { CALL_AGAIN, COUNTED_AS_CALLED } from './resolve.ts';
 import { wantGone } from './unwanted.ts';
 
@@ -99,17 +99,15 @@ export async function recordLate(
   const stopped = effectiveJobStatus(run.status, job.status) === 'cancelled';
   const unwanted = whyUnwanted(job, superseded, stopped);
   const over = unwanted !== null || run.ended_at !== null || counted_as_called;
+  const hang_up = whoHangsUp(run, job);
   if (live && over) {
     // The end of a call under review settles it; until then the run that ended stays ended.
     const settles_later = job.status === 'needs_review' || counted_as_called;
-    if (unwanted === null && settles_later && !hangsUp(run)) return 'nothing';
-    wantGone(tx, account, call.call_id, unwanted ?? STOPPED);
+    if (unwanted === null && settles_later && hang_up === null) return 'nothing';
+    wantGone(tx, account, call.call_id, unwanted ?? (hang_up === 'job' ? CANCELLED : STOPPED));
     return 'unwanted';
   }
-  const attempt = {
-    ...reopened(before, key, job, call, now_us, limits),
-    hang_up: hangsUp(run) ? ('run' as const) : null,
-  };
+  const attempt = { ...reopened(before, key, job, call, now_us, limits), hang_up };
   if (over) {
     await reviseClosed(tx, run, job, { attempt, call, actor, superseded }, limits, now_us);
     return 'applied';
@@ -122,6 +120,7 @@ export async function recordLate(
 }
 
 const STOPPED = 'the run was stopped';
+const CANCELLED = 'the job was cancelled';
 
 /** Why a call that shows up now can't be its attempt's any more; null when it can. */
 function whyUnwanted(job: JobNow, superseded: boolean, stopped: boolean): string | null {
@@ -136,8 +135,14 @@ function isUncertain(job: JobNow): boolean {
   return job.status === 'needs_review' || (job.status === 'cancelled' && job.reason === CALL_AGAIN);
 }
 
-/** Its last pause or stop wanted live calls hung up: also those that only show up now. */
-const hangsUp = (run: RunRow): boolean => run.live_calls === 'hang_up';
+/**
+ * Who wanted this call hung up that only shows up now: whoever cancelled its job, or the last pause or stop of its run.
+ * The job's comes first: it outlasts a resume.
+ */
+function whoHangsUp(run: RunRow, job: JobNow): OpenAttempt['hang_up'] {
+  if (job.reason === CANCELLED_UNHEARD) return 'job';
+  return run.live_calls === 'hang_up' ? 'run' : null;
+}
 
 /** The call that this evidence shows to exist, if it does. */
 function callShownBy(evidence: Evidence): CarrierCall | null {
