@@ -8,6 +8,7 @@ import { leadEquivalents, leadMutants } from './mutants/leads.ts';
 import { pickEquivalents, pickMutants } from './mutants/pick.ts';
 import { reaperMutants } from './mutants/reaper.ts';
 import { restoreEquivalents, restoreMutants } from './mutants/restore.ts';
+import { noticeEquivalents, noticeMutants } from './mutants/restore-notice.ts';
 import { leaseEquivalents, leaseMutants } from './mutants/lease.ts';
 import { settleEquivalents, settleMutants } from './mutants/settle.ts';
 import { tendEquivalents, tendMutants } from './mutants/tend.ts';
@@ -28,7 +29,8 @@ export const AREAS: readonly Area[] = [
   { title: 'Late evidence, decisions and callbacks', mutants: lateMutants, equivalents: lateEquivalents },
   { title: 'Looking for what nobody tends', mutants: tendMutants, equivalents: tendEquivalents },
   { title: 'Reconciling and hanging up', mutants: reaperMutants, equivalents: [] },
-  { title: 'After a restore', mutants: restoreMutants, equivalents: restoreEquivalents },
+  { title: 'A restore that is noticed', mutants: noticeMutants, equivalents: noticeEquivalents },
+  { title: 'From a restore back to work', mutants: restoreMutants, equivalents: restoreEquivalents },
   { title: 'Leads, lists and accounts', mutants: leadMutants, equivalents: leadEquivalents },
   { title: 'Transactions and migrations', mutants: databaseMutants, equivalents: databaseEquivalents },
 ];
