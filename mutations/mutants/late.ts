@@ -10,6 +10,7 @@ const EVIDENCE = 'packages/engine/test/late-evidence.test.ts';
 const FENCES = 'packages/engine/test/fences.test.ts';
 const GUARDS = 'packages/engine/test/guards.test.ts';
 const HUNG_UP = 'packages/engine/test/late-hang-up.test.ts';
+const KNOWN = 'packages/engine/test/late-known-call.test.ts';
 const RESOLVED = 'packages/engine/test/resolve.test.ts';
 const TWICE = 'packages/engine/test/late-evidence-twice.test.ts';
 
@@ -34,7 +35,7 @@ export const lateMutants: Mutant[] = [
     name: 'late-taken-back-already',
     what: 'the look whether other evidence took the attempt back a moment ago',
     file: LATE,
-    find: "if (newer.some(({ token }) => token === key.token)) return 'reopened';",
+    find: "if (others.some(({ token }) => token === key.token)) return 'reopened';",
     replace: '',
     catcher: { test: TWICE, title: 're-attach it when two processes record them at once' },
   },
@@ -42,9 +43,25 @@ export const lateMutants: Mutant[] = [
     name: 'late-same-call',
     what: 'that a call which is known says nothing new',
     file: LATE,
-    find: "if (!call || call.call_id === before.call_id) return 'nothing';",
-    replace: "if (!call) return 'nothing';",
+    find: "if (known && before.outcome !== 'unknown') return 'nothing';",
+    replace: '',
     catcher: { test: EVIDENCE, title: 'is taken in any order' },
+  },
+  {
+    name: 'late-known-call',
+    what: 'that it does where nobody could say what became of it',
+    file: LATE,
+    find: "if (known && before.outcome !== 'unknown') return 'nothing';",
+    replace: "if (known) return 'nothing';",
+    catcher: { test: KNOWN, title: 'settles its job with its end, in a run that' },
+  },
+  {
+    name: 'late-known-first',
+    what: 'that such a call is no second one',
+    file: LATE,
+    find: 'before.call_id !== null && !known',
+    replace: 'before.call_id !== null',
+    catcher: { test: KNOWN, title: 'is taken back when it shows to be live' },
   },
   {
     name: 'late-second-call',
@@ -58,7 +75,7 @@ export const lateMutants: Mutant[] = [
     name: 'late-superseded',
     what: 'that a call is superseded by a newer attempt',
     file: LATE,
-    find: "newer.length > 0 || (job.status === 'completed' && !counted_as_called)",
+    find: "others.length > 0 || (job.status === 'completed' && !counted_as_called)",
     replace: "job.status === 'completed' && !counted_as_called",
     catcher: { test: EVIDENCE, title: 'is hung up when a newer attempt exists' },
   },
@@ -66,9 +83,17 @@ export const lateMutants: Mutant[] = [
     name: 'late-newer-open',
     what: 'open attempts among those that supersede',
     file: LATE,
-    find: 'AND seq = $3 AND attempt_no >= $4\n',
-    replace: 'AND seq = $3 AND attempt_no >= $4 AND false\n',
+    find: 'AND seq = $3\n       UNION ALL',
+    replace: 'AND seq = $3 AND false\n       UNION ALL',
     catcher: { test: EVIDENCE, title: 'is hung up when a newer attempt exists' },
+  },
+  {
+    name: 'late-older-open',
+    what: 'an older attempt that was taken back among them',
+    file: LATE,
+    find: 'AND seq = $3\n       UNION ALL',
+    replace: 'AND seq = $3 AND attempt_no >= $4\n       UNION ALL',
+    catcher: { test: KNOWN, title: 'and both show up, the older one first' },
   },
   {
     name: 'late-newer-never-dialled',

@@ -61,6 +61,17 @@ export const settleMutants: Mutant[] = [
     catcher: { test: FENCES, title: 'of absence is not believed of an attempt that is being dialled' },
   },
   {
+    name: 'evidence-review-heard',
+    what: 'that a review is of an attempt of which nothing was heard meanwhile',
+    file: ATTEMPT,
+    find: "if (attempt.heard_us !== evidence.heard_us) return { kind: 'nothing' };",
+    replace: '',
+    catcher: {
+      test: 'packages/engine/test/late-known-call.test.ts',
+      title: 'of an attempt that was unknown is nothing once its call is known',
+    },
+  },
+  {
     name: 'evidence-known-call',
     what: 'that a known call is not undone by a refusal',
     file: ATTEMPT,

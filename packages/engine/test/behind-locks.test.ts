@@ -25,6 +25,7 @@ import {
   live,
   readRow,
   record,
+  review,
   recount,
   startRun,
 } from './support/fixture.ts';
@@ -171,7 +172,7 @@ describe('settling', () => {
 describe('deciding', () => {
   it('a decision about a job sees what is settled meanwhile', async () => {
     const { tenant, run_id, attempt } = await claimed(2, 1);
-    await record(fixture, attempt, { kind: 'review', cause: 'lost' });
+    await record(fixture, attempt, await review(fixture, attempt));
     const settled = [
       [LOCK_RUN, [run_id]],
       ["UPDATE carillon.outbound_call_jobs SET status = 'completed' WHERE run_id = $1 AND seq = 1", [run_id]],

@@ -18,6 +18,7 @@ import {
   lease,
   readRow,
   record,
+  review as nobodyCanSay,
   recount,
   startRun,
   type Tenant,
@@ -68,7 +69,7 @@ async function variedRun(): Promise<{ tenant: Tenant; run_id: RunId; leads: Reco
   });
   await record(fixture, failed, ended('C5', 'failed'));
   await record(fixture, rejected, { kind: 'rejected', code: 'code_21211', class: 'contact' });
-  await record(fixture, review, { kind: 'review', cause: 'lost' });
+  await record(fixture, review, await nobodyCanSay(fixture, review));
   await record(fixture, waiting, { kind: 'not_dialed', cause: 'late', unreachable: false });
   await record(fixture, queued, { kind: 'not_dialed', cause: 'late', unreachable: false });
   const names = 'completed busy no_answer voicemail failed rejected review calling waiting cancelled queued'.split(' ');

@@ -21,6 +21,7 @@ import {
   lease,
   live,
   record,
+  review,
   startRun,
   type Tenant,
 } from './support/fixture.ts';
@@ -105,7 +106,7 @@ describe('nothing is written by', () => {
 
   it('a decision about a job that somebody has settled meanwhile', async () => {
     const { tenant, run_id, attempt } = await claimed(2);
-    await record(fixture, attempt, { kind: 'review', cause: 'lost' });
+    await record(fixture, attempt, await review(fixture, attempt));
     await expectGuarded(tenant, run_id, 'completed', () =>
       resolveJob(fixture.db, tenant.business_id, key(run_id), 'called', options()),
     );
@@ -132,7 +133,7 @@ describe('nothing is written by', () => {
 
   it('the end of a call under review that somebody has settled meanwhile', async () => {
     const { tenant, run_id, attempt } = await claimed(2);
-    await record(fixture, attempt, { kind: 'review', cause: 'lost' });
+    await record(fixture, attempt, await review(fixture, attempt));
     await stopRun(fixture.db, tenant.business_id, run_id, 'drain', actor);
     await expectGuarded(tenant, run_id, 'failed', () => record(fixture, attempt, ended('C1', 'completed')));
   });

@@ -18,6 +18,7 @@ import {
   firstAttempts,
   readRow,
   record,
+  review,
 } from './support/fixture.ts';
 
 let fixture: Fixture;
@@ -99,7 +100,7 @@ describe('two callbacks about a call that was believed absent', () => {
   it('settle it out of review too, in a run that goes on', async () => {
     const { run_id, attempt } = await oneAttempt(2);
     await record(fixture, attempt, { kind: 'unknown', cause: 'timeout' });
-    await record(fixture, attempt, { kind: 'review', cause: 'nobody can say' });
+    await record(fixture, attempt, await review(fixture, attempt, 'nobody can say'));
     await recordTogether(attempt, live('C1', 'ringing'), ended('C1', 'completed'));
     expect(await jobStatus(run_id)).toBe('completed');
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'running', completed: 1, needs_review: 0 });

@@ -17,6 +17,7 @@ import {
   firstAttempts,
   readRow,
   record,
+  review,
   startRun,
 } from './support/fixture.ts';
 
@@ -149,7 +150,7 @@ describe('an attempt whose answer was lost', () => {
   it('goes to review when nobody can say; the run ends, and the end of the call settles it later', async () => {
     const { run_id, attempt } = await oneAttempt();
     await record(fixture, attempt, { kind: 'unknown', cause: 'timeout' });
-    await record(fixture, attempt, { kind: 'review', cause: 'the carrier did not answer' });
+    await record(fixture, attempt, await review(fixture, attempt, 'the carrier did not answer'));
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'completed', needs_review: 1, cursor_position: 1 });
     expect(await record(fixture, attempt, live('C1', 'ringing'))).toBe('nothing');
     expect(await record(fixture, attempt, ended('C1', 'completed'))).toBe('applied');

@@ -22,6 +22,7 @@ import {
   live,
   readRow,
   record,
+  review,
   startRun,
 } from './support/fixture.ts';
 
@@ -108,7 +109,7 @@ describe('a call that shows up after it was believed absent', () => {
   it('is hung up in a run that was paused with hang_up, and stopped then', async () => {
     const { lost, pause, stop } = await twoCalls();
     await pause('hang_up');
-    await record(fixture, lost, { kind: 'review', cause: 'nobody knows' });
+    await record(fixture, lost, await review(fixture, lost, 'nobody knows'));
     await stop('drain');
     expect(await appear(lost)).toBe('applied');
     expect(await fateOf(lost)).toEqual(HUNG_UP);
@@ -120,7 +121,7 @@ describe('a call that shows up after it was believed absent', () => {
   ] as const)('under review in a run that is being stopped with %s', async (live_calls, fate) => {
     const { run_id, lost, stop } = await twoCalls();
     await stop(live_calls);
-    await record(fixture, lost, { kind: 'review', cause: 'nobody knows' });
+    await record(fixture, lost, await review(fixture, lost, 'nobody knows'));
     expect(await appear(lost)).toBe('applied');
     expect(await fateOf(lost)).toEqual(fate);
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelling', in_progress: 2, needs_review: 0 });
@@ -130,7 +131,7 @@ describe('a call that shows up after it was believed absent', () => {
     for (const asked of ['before', 'after', 'never']) {
       const { tenant, run_id, lost, alive, stop } = await twoCalls();
       await stop(asked === 'before' ? 'hang_up' : 'drain');
-      await record(fixture, lost, { kind: 'review', cause: 'nobody knows' });
+      await record(fixture, lost, await review(fixture, lost, 'nobody knows'));
       await record(fixture, alive, ended('C-alive', 'completed'));
       expect(await readRow(fixture, run_id)).toMatchObject({ status: 'cancelled', needs_review: 1 });
       if (asked === 'after') await stop('hang_up');
@@ -173,7 +174,7 @@ async function cancelledUnheard(leads = 2) {
   const key = { run_id, seq: attempt.seq };
   await record(fixture, attempt, { kind: 'unknown', cause: 'timeout' });
   await cancelJob(db, tenant.business_id, key, limits, actor);
-  await record(fixture, attempt, { kind: 'review', cause: 'timeout' });
+  await record(fixture, attempt, await review(fixture, attempt, 'timeout'));
   return {
     tenant,
     run_id,

@@ -17,6 +17,7 @@ import {
   live,
   readRow,
   record,
+  review,
   startRun,
 } from './support/fixture.ts';
 
@@ -34,7 +35,7 @@ async function underReview(leads: number, policy = {}) {
   const [attempt] = await claimAll(fixture, mine, 1);
   if (!attempt) throw new Error('nothing was claimed');
   await record(fixture, attempt, { kind: 'unknown', cause: 'response_timeout' });
-  await record(fixture, attempt, { kind: 'review', cause: 'response_timeout' });
+  await record(fixture, attempt, await review(fixture, attempt, 'response_timeout'));
   const key = { run_id, seq: 1 as Seq };
   const options = { actor, limits: fixture.limits };
   return {

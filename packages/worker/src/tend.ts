@@ -163,7 +163,8 @@ async function ask(
   if ((!set_back && now_us < placed_us + live_ms * 1_000) || clock.monotonicMs() - first_ms < live_ms) return null;
   seen.delete(in_vain);
   // Accepted, over by its own time limit, and the carrier can't or won't say how: a person decides.
-  return { kind: 'review', cause: result.kind === 'error' ? result.cause : 'the carrier no longer knows the call' };
+  const cause = result.kind === 'error' ? result.cause : 'the carrier no longer knows the call';
+  return { kind: 'review', cause, heard_us: attempt.heard_us };
 }
 
 /** From the dial deadline on: after this a call that nobody has seen can't be live. */
@@ -227,7 +228,8 @@ async function reconcile(
 
   const over_ms = Math.max(grace_ms, notLiveAfterMs(account, attempt, limits));
   if (past_deadline_ms <= over_ms || waited_ms <= own_ms) return null;
-  return settled(seen, attempt, { kind: 'review', cause: attempt.cause ?? 'the carrier’s answer was lost' });
+  const cause = attempt.cause ?? 'the carrier’s answer was lost';
+  return settled(seen, attempt, { kind: 'review', cause, heard_us: attempt.heard_us });
 }
 
 function settled(seen: FirstSeen, attempt: OpenAttempt, evidence: Evidence): Evidence {

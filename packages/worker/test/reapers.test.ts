@@ -12,7 +12,7 @@ import { claim, leaseRuns, pauseRun, resolveJob, resumeRun, stopRun, sweepOnce, 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createTendState } from '../src/tend.ts';
 import { createInstallation, type Installation } from './support/installation.ts';
-import { claimed, contextOf, everyRound, jobStatus, leased, liveCall, record, round } from './support/tending.ts';
+import { claimed, contextOf, everyRound, jobStatus, leased, liveCall, record, review, round } from './support/tending.ts';
 
 /**
  * Each state of the tables in packages/contract/src/states.ts: something is put into it, whoever would move it on is
@@ -163,7 +163,7 @@ describe('the reaper of a job', () => {
     },
     async needs_review() {
       const { business_id, run_id, attempt } = await orphanAttempt('unknown');
-      await record(here, attempt, { kind: 'review', cause: 'nobody can say' });
+      await record(here, attempt, await review(here, attempt));
       expect(await jobStatus(here, run_id)).toBe('needs_review');
       await reclaimAndClaim();
       await reapAttempts();

@@ -119,11 +119,20 @@ export async function createWorld() {
       await recordEvidence(db, attempt.business_id, attempt.run_id, [{ key: attempt, evidence: one, actor }], limits);
   }
 
+  /** Nobody can say what became of it. */
+  async function giveUp(attempt: ClaimedAttempt | undefined): Promise<void> {
+    const [open] = await rows<{ heard_us: string }>('SELECT heard_us FROM carillon.open_attempts WHERE token = $1', [
+      attempt?.token,
+    ]);
+    await tell(attempt, { kind: 'review', cause: 'lost', heard_us: Number(open?.heard_us) });
+  }
+
   return {
     ...database,
     db,
     rows,
     limits,
+    giveUp,
     tenant,
     run,
     lease,
@@ -212,7 +221,8 @@ export async function finishedRun(world: World, request: Partial<StartRun> = {})
   await world.tell(of(late, 2), ended(call_id('B2'), 'busy'));
   await world.tell(of(late, 5), ended(call_id('E'), 'completed'));
   await world.tell(of(late, 6), { kind: 'not_dialed', cause: 'late', unreachable: false });
-  await world.tell(of(late, 7), { kind: 'unknown', cause: 'lost' }, { kind: 'review', cause: 'lost' });
+  await world.tell(of(late, 7), { kind: 'unknown', cause: 'lost' });
+  await world.giveUp(of(late, 7));
   await world.tell(of(late, 8), { kind: 'unknown', cause: 'lost' }, { kind: 'absent' });
   // And it was there all the same.
   await world.tell(of(late, 8), { kind: 'accepted', call_id: call_id('H') }, ended(call_id('H'), 'completed'));

@@ -47,8 +47,11 @@ export type Evidence =
   | { kind: 'call'; call: CarrierCall }
   /** Asked in time and with every page read: the carrier has no such call. */
   | { kind: 'absent' }
-  /** Neither found nor proven absent, or its end can't be learned; and the call can no longer be live. */
-  | { kind: 'review'; cause: string };
+  /**
+   * Neither found nor proven absent, or its end can't be learned; and the call can no longer be live. Judged by an attempt
+   * of which nothing had been heard since `heard_us`.
+   */
+  | { kind: 'review'; cause: string; heard_us: number };
 
 export interface EvidenceItem {
   key: AttemptKey;
@@ -137,6 +140,8 @@ export function applyEvidence(attempt: OpenAttempt, evidence: Evidence, now_us: 
       if (attempt.state !== 'unknown') return { kind: 'nothing' };
       return close(attempt, { outcome: 'absent', cause: attempt.cause, next: 'pool', lane_refused: false });
     case 'review':
+      // Something was heard while the carrier was asked: the call may be live, and its line is not free.
+      if (attempt.heard_us !== evidence.heard_us) return { kind: 'nothing' };
       return {
         kind: 'closed',
         attempt,

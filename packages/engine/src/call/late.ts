@@ -49,7 +49,7 @@ export async function recordLate(
   limits: Limits,
 ): Promise<Recorded | 'reopened'> {
   const keys = [tx.business_id, key.run_id, key.seq] as const;
-  const [runs, closed, newer, jobs, now_us] = await Promise.all([
+  const [runs, closed, others, jobs, now_us] = await Promise.all([
     tx.query<RunRow>(
       'SELECT * FROM carillon.outbound_call_runs WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE',
       [tx.business_id, key.run_id],
@@ -59,10 +59,11 @@ export async function recordLate(
        ORDER BY revision DESC LIMIT 1`,
       [...keys, key.attempt_no],
     ),
-    // Newer attempts that were, or may have been, calls. One that was never dialled supersedes nothing.
+    // The open one, which may be an older one that was taken back, and newer ones that were, or may have been, calls. One
+    // that was never dialled supersedes nothing.
     tx.query<{ attempt_no: number; token: string }>(
       `SELECT attempt_no, token FROM carillon.open_attempts
-       WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND attempt_no >= $4
+       WHERE business_id = $1 AND run_id = $2 AND seq = $3
        UNION ALL
        SELECT attempt_no, token FROM carillon.attempts
        WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND attempt_no > $4
@@ -83,18 +84,21 @@ export async function recordLate(
   const [job] = jobs;
   if (!run || !job || before?.token !== key.token) return 'unknown_attempt';
   // Other evidence took it back a moment ago: it is open, and this is ordinary evidence about it.
-  if (newer.some(({ token }) => token === key.token)) return 'reopened';
+  if (others.some(({ token }) => token === key.token)) return 'reopened';
   const call = callShownBy(evidence);
-  if (!call || call.call_id === before.call_id) return 'nothing';
+  if (!call) return 'nothing';
+  const known = call.call_id === before.call_id;
+  // A call that is known says nothing new, but where nobody could say what became of it.
+  if (known && before.outcome !== 'unknown') return 'nothing';
   const live = call.phase !== 'ended';
   const account = before.carrier_account_id;
-  if (before.call_id !== null) {
+  if (before.call_id !== null && !known) {
     if (live) wantGone(tx, account, call.call_id, 'a second call for one attempt');
     return live ? 'unwanted' : 'nothing';
   }
   // What a person said of a call that nobody could tell of stands until the carrier tells.
   const counted_as_called = job.status === 'completed' && job.reason === COUNTED_AS_CALLED;
-  const superseded = newer.length > 0 || (job.status === 'completed' && !counted_as_called);
+  const superseded = others.length > 0 || (job.status === 'completed' && !counted_as_called);
   // A waiting row of a run that stops is effectively cancelled, and its counter has moved already.
   const stopped = effectiveJobStatus(run.status, job.status) === 'cancelled';
   const unwanted = whyUnwanted(job, superseded, stopped);

@@ -174,6 +174,15 @@ export function live(call_id: string, phase: 'queued' | 'ringing' | 'in_call'): 
   return { kind: 'call', call: { call_id, phase, outcome: null, duration_s: null, created_at_s: null, cause: null } };
 }
 
+/** That nobody can say, by whoever has read the attempt as it is now. */
+export async function review(fixture: Fixture, { run_id, seq }: AttemptKey, cause = 'lost'): Promise<Evidence> {
+  const [open] = await fixture.rows<{ heard_us: string }>(
+    'SELECT heard_us FROM carillon.open_attempts WHERE run_id = $1 AND seq = $2',
+    [run_id, seq],
+  );
+  return { kind: 'review', cause, heard_us: Number(open?.heard_us) };
+}
+
 export interface RunFacts {
   status: string;
   queued: number;

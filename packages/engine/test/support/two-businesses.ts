@@ -19,7 +19,7 @@ import {
   reportForgottenCall,
 } from '../../src/index.ts';
 import type { OpenAttempt } from '../../src/call/attempt.ts';
-import { actor, claimAll, ended, type Fixture, lease, live, startRun } from './fixture.ts';
+import { actor, claimAll, ended, type Fixture, lease, live, review, startRun } from './fixture.ts';
 import { csv } from './leads.ts';
 
 /** One business with something in every table, all of it marked by a name that no other business has. */
@@ -82,7 +82,7 @@ export async function inhabit(fixture: Fixture, mark: string, first_number: numb
     [evidence(first, live(`CA-${mark}-1`, 'in_call')), evidence(second, ended(`CA-${mark}-2`, 'completed'))],
     limits,
   );
-  await recordEvidence(db, business_id, run_id, [evidence(third, { kind: 'review', cause: 'test' })], limits);
+  await recordEvidence(db, business_id, run_id, [evidence(third, await review(fixture, third))], limits);
   const unwanted_call_id = `CA-${mark}-forgotten`;
   await reportForgottenCall(db, business_id, tenant.carrier_account_id, unwanted_call_id, actor);
   const [open] = await fixture.rows<OpenAttempt>(

@@ -92,6 +92,15 @@ export async function record(here: Installation, key: ClaimedAttempt, evidence: 
   return recorded;
 }
 
+/** That nobody can say, by whoever has read the attempt as it is now. */
+export async function review(here: Installation, { run_id, seq }: ClaimedAttempt): Promise<Evidence> {
+  const [open] = await here.rows<{ heard_us: string }>(
+    'SELECT heard_us FROM carillon.open_attempts WHERE run_id = $1 AND seq = $2',
+    [run_id, seq],
+  );
+  return { kind: 'review', cause: 'nobody can say', heard_us: Number(open?.heard_us) };
+}
+
 /** A live call as the carrier lists it. */
 export function liveCall(call_id: string, created_at_s: number | null = null): CarrierCall {
   return { call_id, phase: 'in_call', outcome: null, duration_s: null, created_at_s, cause: null };
