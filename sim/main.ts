@@ -40,6 +40,8 @@ const given = read();
 const from = whole('from', given.seed ?? given.from ?? String(randomInt(SEED_MOST >> 1)));
 const seeds = given.seed === undefined ? whole('seeds', given.seeds ?? '100') : 1;
 
+let stopped = false;
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => (stopped = true));
 const server = await openOwnServer();
 simulateOutside();
 const since_ms = performance.now();
@@ -50,7 +52,7 @@ try {
     if (given.trace) console.log(verdict.trace.join('\n'));
     count(verdict);
     if (verdict.violations.length + verdict.unfinished.length > 0) tell(verdict);
-    if (given.first && sum.violated > 0) break;
+    if (stopped || (given.first && sum.violated > 0)) break;
     if (sum.seeds % 100 === 0) console.error(`  ${sum.seeds} seeds, ${perMinute()} a minute`);
   }
 } finally {
@@ -60,7 +62,7 @@ console.log(
   `${sum.seeds} seeds from ${from}: ${sum.violated} with violations; ${sum.calls} calls, ${sum.mishaps} mishaps, ` +
     `${Math.round(sum.simulated_s / 60)} simulated minutes; ${perMinute()} seeds a minute`,
 );
-process.exitCode = sum.violated > 0 ? 1 : 0;
+process.exitCode = sum.violated > 0 ? 1 : stopped ? 130 : 0;
 
 function count(verdict: Verdict): void {
   sum.seeds += 1;

@@ -1,8 +1,12 @@
+import { execFile } from 'node:child_process';
 import { randomInt } from 'node:crypto';
+import path from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { simulateOutside } from '../../sim/outside.ts';
 import { runSeed, type Verdict } from '../../sim/seed.ts';
 import { openServer, type SimulatedServer } from '../../sim/server.ts';
+import { root } from '../tidy/source.ts';
 
 let server: SimulatedServer;
 
@@ -44,6 +48,13 @@ describe('simulated worlds', { timeout: 600_000 }, () => {
     const from = randomInt(1_000_000, 2_000_000_000);
     console.log(`seeds ${from} to ${from + 7}`);
     expect(await liveThrough(Array.from({ length: 8 }, (_, i) => from + i))).toHaveLength(8);
+  });
+
+  it('are lived through by the command, from a seed of its own choice, which it prints', async () => {
+    const main = path.join(root, 'sim/main.ts');
+    const { stdout } = await promisify(execFile)(process.execPath, [main, '--seeds', '1']);
+    expect(stdout).toMatch(/^1 seeds from \d+: 0 with violations; /);
+    await expect(promisify(execFile)(process.execPath, [main, '--seeds', 'many'])).rejects.toMatchObject({ code: 2 });
   });
 
   it('are the same again from the same seed, whatever was before them', async () => {
