@@ -8,11 +8,31 @@ import {
   type RunStatus,
   type StartRun,
 } from '@carillon/contract';
-import { claim, leaseRuns, pauseRun, resolveJob, resumeRun, stopRun, sweepOnce, systemClock } from '@carillon/engine';
+import {
+  claim,
+  endOverdueRuns,
+  leaseRuns,
+  pauseRun,
+  resolveJob,
+  resumeRun,
+  stopRun,
+  sweepOnce,
+  systemClock,
+} from '@carillon/engine';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createTendState } from '../src/tend.ts';
 import { createInstallation, type Installation } from './support/installation.ts';
-import { claimed, contextOf, everyRound, jobStatus, leased, liveCall, record, review, round } from './support/tending.ts';
+import {
+  claimed,
+  contextOf,
+  everyRound,
+  jobStatus,
+  leased,
+  liveCall,
+  record,
+  review,
+  round,
+} from './support/tending.ts';
 
 /**
  * Each state of the tables in packages/contract/src/states.ts: something is put into it, whoever would move it on is
@@ -67,9 +87,12 @@ async function reclaimAndClaim(): Promise<void> {
 
 /** One round of the reapers of attempts, at a carrier where the call has ended. */
 async function reapAttempts(): Promise<void> {
+  const [open] = await here.rows<{ intent_s: number }>(
+    'SELECT (intent_us / 1000000)::int AS intent_s FROM carillon.open_attempts',
+  );
   const driver = {
     fetchCall: async () => ({ kind: 'call', call: ENDED }) as const,
-    find: async () => ({ kind: 'listed' as const, calls: [ENDED] }),
+    find: async () => ({ kind: 'listed' as const, calls: [{ ...ENDED, created_at_s: open?.intent_s ?? null }] }),
     hangUp: async () => ({ kind: 'over' }) as const,
   };
   await round(contextOf(here, driver), createTendState());
@@ -78,6 +101,10 @@ async function reapAttempts(): Promise<void> {
 async function attemptStates(): Promise<string[]> {
   const rows = await here.rows<{ state: string }>('SELECT state FROM carillon.open_attempts');
   return rows.map(({ state }) => state);
+}
+
+async function scheduled(): Promise<number> {
+  return (await here.rows('SELECT FROM carillon.job_schedule')).length;
 }
 
 async function runOf(run_id: number) {
@@ -137,6 +164,23 @@ describe('the reaper of a run', () => {
     expect.hasAssertions();
     await drive();
   });
+
+  it('that is pending leaves it until starts_at has come, and takes it then', async () => {
+    const { run_id } = await orphan({ starts_at: '2100-01-01T00:00:00Z' });
+    expect(await reclaim()).toEqual([]);
+    expect(await runOf(run_id)).toMatchObject({ status: 'pending', locked_by_worker: null });
+    await here.rows('UPDATE carillon.outbound_call_runs SET starts_at = now() WHERE run_id = $1', [run_id]);
+    await reclaim();
+    expect(await runOf(run_id)).toMatchObject({ status: 'running', locked_by_worker: 'worker-2' });
+  });
+
+  it('that is past its ends_at calls nobody, and stops it', async () => {
+    const { run_id } = await orphan({ ends_at: '2000-01-01T00:00:00Z' });
+    await reclaimAndClaim();
+    expect(await jobStatus(here, run_id)).toBe('queued');
+    await endOverdueRuns(here.db, person, fail);
+    expect(await runOf(run_id)).toMatchObject({ status: 'cancelled', locked_by_worker: null });
+  });
 });
 
 describe('the reaper of a job', () => {
@@ -185,6 +229,17 @@ describe('the reaper of a job', () => {
     expect(await jobStatus(here, run_id)).toBe('queued');
     await sweepOnce(here.db, here.limits, fail);
     expect(await jobStatus(here, run_id)).toBe('cancelled');
+  });
+
+  it('of a stopped run that still waits gives its row the state that it has, and nobody waits for it', async () => {
+    const { business_id, run_id, attempt } = await orphanAttempt('dialing');
+    await record(here, attempt, { kind: 'not_dialed', cause: 'the worker is stopping', unreachable: false });
+    await stopRun(here.db, business_id, run_id, 'drain', person);
+    expect(await jobStatus(here, run_id)).toBe('waiting');
+    expect(await scheduled()).toBe(1);
+    await sweepOnce(here.db, here.limits, fail);
+    expect(await jobStatus(here, run_id)).toBe('cancelled');
+    expect(await scheduled()).toBe(0);
   });
 });
 

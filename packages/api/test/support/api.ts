@@ -17,6 +17,7 @@ import pg from 'pg';
 import pino from 'pino';
 import twilio from 'twilio';
 import { createTestDatabase } from '../../../../test/support/database.ts';
+import { guardStates } from '../../../../test/support/state-guard.ts';
 import { guardTrail } from '../../../../test/support/trail-guard.ts';
 import { type ApiOptions, buildApi } from '../../src/index.ts';
 
@@ -30,6 +31,7 @@ export type Key = string | null;
 export async function createFixture(options: Partial<ApiOptions> = {}) {
   const database = await createTestDatabase();
   await guardTrail(database.superuserUrl);
+  await guardStates(database.superuserUrl);
   const db = openDatabase({ app_url: database.appUrl, discovery_url: database.discoveryUrl, pool_connections: 8 });
   const superuser = new pg.Pool({ connectionString: database.superuserUrl, max: 2 });
   superuser.on('error', () => {});

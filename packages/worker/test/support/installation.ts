@@ -19,6 +19,7 @@ import {
 import pg from 'pg';
 import { pino } from 'pino';
 import { createTestDatabase } from '../../../../test/support/database.ts';
+import { guardStates } from '../../../../test/support/state-guard.ts';
 import { guardTrail } from '../../../../test/support/trail-guard.ts';
 import { until } from '../../../../test/support/wait.ts';
 import { startWorker, type Worker } from '../../src/index.ts';
@@ -54,6 +55,7 @@ const FAST: BehaviourInput = {
 export async function createInstallation(options: { limits?: Partial<Limits>; behaviour?: BehaviourInput } = {}) {
   const database = await createTestDatabase();
   await guardTrail(database.superuserUrl);
+  await guardStates(database.superuserUrl);
   const db: Database = openDatabase({ app_url: database.appUrl, discovery_url: database.discoveryUrl });
   const sim: CarrierSim = await startCarrierSim({ port: 0, behaviour: options.behaviour ?? FAST });
   const secret = randomBytes(32);
