@@ -34,10 +34,26 @@ const beatOf = async (witness_id: string) =>
   (await fixture.rows<{ beat: string }>('SELECT beat FROM carillon.witnesses WHERE witness_id = $1', [witness_id]))[0];
 
 describe('a restore', () => {
-  it('is noticed once, whoever says so', async () => {
-    expect(await suspectRestore(fixture.db, 'first', actor)).toBe(true);
-    expect(await suspectRestore(fixture.db, 'second', actor)).toBe(false);
+  it('is noticed once, by the first of those who have seen the same', async () => {
+    const seen = { restores: 0, known: 0 };
+    expect(await suspectRestore(fixture.db, 'first', actor, seen)).toBe(true);
+    expect(await suspectRestore(fixture.db, 'second', actor, seen)).toBe(false);
     expect(await readRestoreState(fixture.db)).toMatchObject({ reason: 'first', restores: 1 });
+    expect(await suspectRestore(fixture.db, 'third', actor, { restores: 1, known: 4 })).toBe(true);
+    expect(await readRestoreState(fixture.db)).toMatchObject({ reason: 'third', restores: 5 });
+  });
+
+  it('that somebody else counts at the same moment, or that is undone by another restore, is looked at again', async () => {
+    const watch = await watchAs('survivor');
+    await watch.beat();
+    await fixture.rows('UPDATE carillon.witnesses SET beat = 1');
+    // The look sees an older state; when it comes to say so, somebody else has, or it is yet another.
+    const counted = 'UPDATE carillon.installation_state SET restores = $1';
+    await behind(fixture, [[counted, [7]]], () => watch.beat());
+    expect(watch.known()).toMatchObject({ restores: 0, beat: 2 });
+    expect(await readRestoreState(fixture.db)).toMatchObject({ reason: null, restores: 7 });
+    await watch.beat();
+    expect(watch.known()).toMatchObject({ restores: 7, beat: 3 });
   });
 
   it('is acknowledged only as the one that was seen', async () => {

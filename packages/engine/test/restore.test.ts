@@ -287,13 +287,67 @@ describe('while nobody has acknowledged it', () => {
     expect(sleeper.watch.known()).toMatchObject({ restores: 1, beat: 5 });
   });
 
-  it('an older state is taken for the one to be known, though the database is suspected already', async () => {
-    const { watch } = await watchAs('survivor');
+  /** Settles every account of the tenant's, and acknowledges; refused where something is left. */
+  const settle = async ({ business_id, carrier_account_id }: Tenant, restores: number) =>
+    await accountIsSettled(
+      fixture.db,
+      { business_id, carrier_account_id },
+      restores,
+      { listed: 0, forgotten: 0, reviewed: 0 },
+      actor,
+    );
+  const acknowledge = async () =>
+    (await acknowledgeRestore(fixture.db, { force: false, resume: true, actor, limits: fixture.limits })).acknowledged;
+
+  it('a restore to then is counted anew, once by all who lived through it, and every carrier asked again', async () => {
+    const tenant = await createTenant(fixture, { leads: 3 });
+    const run_id = await startRun(fixture, tenant);
+    const survivors = [await watchAs(), await watchAs(), await watchAs()];
+    const beatAll = async () => await Promise.all(survivors.map(async ({ watch }) => await watch.beat()));
     await suspectRestore(fixture.db, 'declared', actor);
-    for (let beats = 0; beats < 3; beats++) await watch.beat();
-    await fixture.rows('UPDATE carillon.witnesses SET beat = 1');
-    await watch.beat();
-    expect(watch.known()).toMatchObject({ restores: 1, beat: 5 });
+    await beatAll();
+    await settle(tenant, 1);
+    const putBack = await snapshot();
+    expect(await acknowledge()).toBe(true);
+    await beatAll();
+    const called = await claimWith(tenant, run_id, survivors[0]?.watch as RestoreWatch);
+    expect(called.attempts).toHaveLength(3);
+    await putBack();
+    for (let looks = 0; looks < 3; looks++) await beatAll();
+    expect(survivors.flatMap(({ noticed }) => noticed)).toEqual([expect.stringMatching(/^an older state: /)]);
+    expect(await restoreReport(fixture.db)).toMatchObject({ restores: 2, unsettled: [{ problem: null }] });
+    expect(await acknowledge()).toBe(false);
+    await settle(tenant, 2);
+    expect(await acknowledge()).toBe(true);
+    await beatAll();
+    expect(await restoreReport(fixture.db)).toMatchObject({ reason: null, restores: 2 });
+  });
+
+  it('another place is counted anew, by a process that has just begun, and not acknowledged before', async () => {
+    const tenant = await createTenant(fixture);
+    await watchAs();
+    await move(4, '00000009');
+    await watchAs();
+    await settle(tenant, 1);
+    // The same timeline until a person acknowledges it, and another after a recovery to a moment before that.
+    const same = await watchAs();
+    expect([same.noticed, (await restoreReport(fixture.db)).restores]).toEqual([[], 1]);
+    await move(4, '0000000A');
+    expect(await acknowledge()).toBe(false);
+    expect((await watchAs()).noticed).toEqual([expect.stringContaining('another timeline: ')]);
+    expect(await restoreReport(fixture.db)).toMatchObject({ restores: 2, unsettled: [{ problem: null }] });
+  });
+
+  it('a restore that a person declares is counted anew', async () => {
+    const tenant = await createTenant(fixture);
+    await suspectRestore(fixture.db, 'declared', actor);
+    await settle(tenant, 1);
+    await suspectRestore(fixture.db, 'declared again', actor);
+    expect(await restoreReport(fixture.db)).toMatchObject({
+      reason: 'declared again',
+      restores: 2,
+      unsettled: [{ problem: null }],
+    });
   });
 
   it('runs of an account whose carrier could not be asked stay paused, though it is acknowledged by force', async () => {

@@ -4,29 +4,37 @@ import type { Actor } from '../actor.ts';
 import { type Database, discover, inBusiness, queryGlobal } from '../db/database.ts';
 import { pauseRunIn } from '../run/pause.ts';
 import { lockRun } from '../run/row.ts';
-import { isSuspected } from './state.ts';
+import { isSuspected, SUSPECT } from './state.ts';
 
 /** How the pause_reason of every run begins that was paused for a restore. */
 export const FORGOTTEN = 'the database may have forgotten calls';
 
+/** What a process saw that objects to a database: how many restores this one counts, and how many it knows of itself. */
+export interface Seen {
+  restores: number;
+  known: number;
+}
+
 /**
- * Writes down that the database may have forgotten calls. From the commit on nothing is claimed, by anybody, until a
- * person acknowledges it. Only the first to say so is heard; returns whether it was us. `restores_known`: how many a
- * process remembers that were noticed before, though the database may not.
+ * Writes down that the database may have forgotten calls, and counts it: every carrier is to be asked from then on. From
+ * the commit on nothing is claimed, by anybody, until a person acknowledges it. Counted also where it is suspected
+ * already, since a backup may be of such a moment; but of several processes that `seen` the same, the first is heard.
+ * Whoever comes later finds more restores than it knows, and says nothing. Returns whether it was us.
  */
-export async function suspectRestore(db: Database, reason: string, actor: Actor, restores_known = 0): Promise<boolean> {
+export async function suspectRestore(
+  db: Database,
+  reason: string,
+  actor: Actor,
+  seen: Seen | null = null,
+): Promise<boolean> {
   faultPoint('restore_notice', 'before_commit');
-  const noticed = await queryGlobal(
-    db,
-    `WITH noticed AS (
-       UPDATE carillon.installation_state SET suspected_at = now(), reason = $1,
-         restores = greatest(restores, $4::int) + 1
-       WHERE singleton AND suspected_at IS NULL RETURNING restores)
-     INSERT INTO carillon.installation_events (kind, action, actor, source, after)
-     SELECT 'security', 'restore.noticed', $2, $3, jsonb_build_object('reason', $1::text, 'restores', restores)
-     FROM noticed RETURNING event_id`,
-    [reason, actor.name, actor.source ?? null, restores_known],
-  );
+  const noticed = await queryGlobal(db, SUSPECT, [
+    reason,
+    actor.name,
+    actor.source ?? null,
+    seen?.known ?? 0,
+    seen?.restores ?? null,
+  ]);
   faultPoint('restore_notice', 'committed');
   return noticed.length > 0;
 }

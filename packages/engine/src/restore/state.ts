@@ -12,7 +12,7 @@ export const HERE = `(SELECT c.system_identifier::text || '/' || d.oid || '/' ||
   FROM pg_control_system() c, pg_database d WHERE d.datname = current_database())`;
 
 export interface RestoreState {
-  /** Where the database stood when all was well last; null: no process has been there yet. */
+  /** Where the database stood when all was well last, or when it was suspected; null: no process has been there yet. */
   place: string | null;
   /** Where it stands now. */
   here: string;
@@ -40,11 +40,29 @@ export async function settleHere(db: Database): Promise<void> {
   );
 }
 
-/** A person ($1, from $2) says that this is the database to be known, of restore $3, with $4 accounts that were not asked. */
+/**
+ * $2, from $3, says why ($1) the database may have forgotten calls, and counts that beyond the $4 restores that it knows
+ * of; where it has seen $5 of them in the database, only if nobody has counted since. The place is kept at which it was
+ * suspected, so that another one is noticed while nobody has acknowledged it.
+ */
+export const SUSPECT = `
+  WITH noticed AS (
+    UPDATE carillon.installation_state SET suspected_at = now(), reason = $1, place = ${HERE},
+      restores = greatest(restores, $4::int) + 1
+    WHERE singleton AND ($5::int IS NULL OR restores = $5) RETURNING restores)
+  INSERT INTO carillon.installation_events (kind, action, actor, source, after)
+  SELECT 'security', 'restore.noticed', $2, $3, jsonb_build_object('reason', $1::text, 'restores', restores)
+  FROM noticed RETURNING event_id`;
+
+/**
+ * A person ($1, from $2) says that this is the database to be known, of restore $3, with $4 accounts that were not asked.
+ * Not where it is in another place again than where it was suspected: that is a restore which nobody has counted yet.
+ */
 export const ACKNOWLEDGE = `
   WITH done AS (
     UPDATE carillon.installation_state SET suspected_at = NULL, reason = NULL, place = ${HERE}
-    WHERE singleton AND suspected_at IS NOT NULL AND restores = $3 RETURNING restores)
+    WHERE singleton AND suspected_at IS NOT NULL AND restores = $3 AND (place IS NULL OR place = ${HERE})
+    RETURNING restores)
   INSERT INTO carillon.installation_events (kind, action, actor, source, after)
   SELECT 'change', 'restore.acknowledged', $1, $2,
     jsonb_build_object('restores', restores, 'unsettled_accounts', $4::int) FROM done RETURNING event_id`;

@@ -66,19 +66,21 @@ export function watchForRestore(options: WatchOptions): RestoreWatch {
       objection(state, memory, memory && (beats.get(memory.witness_id) ?? null)),
     );
     const reason = objections.find((one) => one !== null) ?? null;
-    if (reason !== null && state.reason === null) {
-      const restores = Math.max(0, ...memories.map((memory) => memory.restores));
-      if (await suspectRestore(db, reason, actor, restores)) onNotice(reason);
+    if (reason !== null) {
+      const seen = { restores: state.restores, known: Math.max(0, ...memories.map((memory) => memory.restores)) };
+      // Another counts it, or it has been replaced once more: the next look tells, with what is remembered until then.
+      if (!(await suspectRestore(db, reason, actor, seen))) return;
+      onNotice(reason);
       state = await readRestoreState(db);
     }
     suspected = state.reason === null ? null : state;
-    await write(state, reason !== null);
+    await write(state);
     if (state.reason !== null) await pauseForRestore(db, state.reason, actor, onError);
   }
 
-  async function write(state: RestoreState, is_other: boolean): Promise<void> {
-    // Noticed by now, whatever it was: from here on this database is the one to be known.
-    const enrols = known === null || is_other || state.restores !== known.restores;
+  async function write(state: RestoreState): Promise<void> {
+    // A restore that was counted since: from here on this database is the one to be known.
+    const enrols = known === null || state.restores !== known.restores;
     const written = enrols
       ? await enrol(db, witness_id, known?.beat ?? 0)
       : await raise(db, witness_id, known?.beat ?? 0);
