@@ -307,6 +307,14 @@ export const lateMutants: Mutant[] = [
     },
   },
   {
+    name: 'answer-second-call',
+    what: 'that a second call under one token does not hear what the first may',
+    file: 'packages/api/src/webhooks.ts',
+    find: "if (recorded === 'unwanted' || recorded === 'unknown_attempt') return driver.hangUpAnswer();",
+    replace: '',
+    catcher: { test: 'packages/api/test/webhooks.test.ts', title: 'that is a second one for its attempt is hung up' },
+  },
+  {
     name: 'callback-of-a-forgotten-call',
     what: 'that a callback which nobody knows halts the lane',
     file: 'packages/api/src/webhooks.ts',

@@ -51,7 +51,9 @@ export async function webhookRoutes(app: FastifyInstance, context: ApiContext): 
       // That the lead answers is evidence too, and may be the first that is heard of this call: an attempt that was
       // believed absent is taken back by it, before the lead is told to hang up.
       const call = driver.readEvent(carrier_request);
-      if (call) await recordCall(request, context, path, call);
+      const recorded = call ? await recordCall(request, context, path, call) : null;
+      // The attempt may have its answer to give, and this is still no call of its: a second one under its token.
+      if (recorded === 'unwanted' || recorded === 'unknown_attempt') return driver.hangUpAnswer();
       const wanted = await readAnswer(context.db, path);
       // The address names the account that signed; a call through another one is not the one that was asked for.
       const ours = wanted !== null && wanted.carrier_account_id === path.carrier_account_id;

@@ -205,9 +205,9 @@ describe('a status callback', () => {
 });
 
 describe('an answered call', () => {
-  async function answer(attempt: ClaimedAttempt, account?: number) {
+  async function answer(attempt: ClaimedAttempt, account?: number, call_id = 'CA1') {
     const path = callbackPath('answer', attempt, account);
-    return await post(path, signed(path, statusForm('CA1', 'in-progress')));
+    return await post(path, signed(path, statusForm(call_id, 'in-progress')));
   }
 
   it("hears the run's script", async () => {
@@ -233,6 +233,15 @@ describe('an answered call', () => {
   it('that a stop drains still hears it', async () => {
     const { caller, attempt, run_id } = await callInTheAir();
     await fixture.ask(caller.admin, 'POST', '/api/outbound/stop-queue', { payload: { run_id } });
+    expect((await answer(attempt)).text).toContain('<Say');
+  });
+
+  it('that is a second one for its attempt is hung up, and the first still hears it', async () => {
+    const { attempt } = await callInTheAir();
+    await tell(attempt, 'ringing', 'CA1');
+    const second = await answer(attempt, undefined, 'CA2');
+    expect(second).toMatchObject({ status: 200, text: expect.stringContaining('<Hangup/>') });
+    expect(second.text).not.toContain('Say');
     expect((await answer(attempt)).text).toContain('<Say');
   });
 
