@@ -119,9 +119,9 @@ export const claimMutants: Mutant[] = [
   {
     name: 'claim-horizon-end',
     what: 'that no start is committed for after the run’s end',
-    file: CLAIM,
-    find: 'Math.min(now_us + limits.claim_ahead_ms * 1_000, ends_us)',
-    replace: 'now_us + limits.claim_ahead_ms * 1_000',
+    file: 'packages/engine/src/call/pace.ts',
+    find: 'tat_us <= Math.min(ahead_us, options.ends_us)) {',
+    replace: 'tat_us <= ahead_us) {',
     catcher: { test: FENCES, title: 'commits no start for after the end of its run' },
   },
   {
@@ -219,8 +219,8 @@ export const claimMutants: Mutant[] = [
     name: 'claim-cursor-of-the-due',
     what: 'that who is due moves no cursor',
     file: CLAIM,
-    find: '...taken.filter(({ fresh }) => fresh).map((job) => job.seq + 1),',
-    replace: '...taken.filter(({ seq }) => seq >= run.claim_cursor).map((job) => job.seq + 1),',
+    find: '...taken.filter(({ fresh }) => fresh).map((job) => job.seq + 1));',
+    replace: '...taken.filter(({ seq }) => seq >= run.claim_cursor).map((job) => job.seq + 1));',
     catcher: { test: AHEAD, title: 'is called once, and so is everybody before and after it' },
   },
   {

@@ -316,6 +316,22 @@ export const dialMutants: Mutant[] = [
     replace: 'if (known === undefined) return;',
     catcher: { test: 'packages/worker/test/taken-anew.test.ts' },
   },
+  {
+    name: 'hang-up-live-call',
+    what: 'that a live call which a cancel leaves alone is completed',
+    file: CALLS,
+    find: "if (call !== null && (call.phase !== 'in_call' || status === 'completed')) return { kind: 'asked' };",
+    replace: "if (call !== null) return { kind: 'asked' };",
+    catcher: { test: ASKED, title: 'hang up: a live call is completed' },
+  },
+  {
+    name: 'hang-up-ended',
+    what: 'that a call is over only when the carrier shows it ended',
+    file: CALLS,
+    find: "if (call?.phase === 'ended') return { kind: 'over' };",
+    replace: "if (call !== null) return { kind: 'over' };",
+    catcher: { test: ASKED, title: 'hang up: a cancel that takes its time' },
+  },
 ];
 
 export const dialEquivalents: Equivalent[] = [

@@ -14,6 +14,7 @@ const ADOPTS = 'packages/engine/test/adopt-kill.test.ts';
 const BEHIND = 'packages/engine/test/behind-locks.test.ts';
 const ERASES = 'packages/engine/test/erase.test.ts';
 const FAULTS = 'packages/engine/test/import-faults.test.ts';
+const IMPORTED = 'packages/engine/test/import.test.ts';
 const ORDERS = 'packages/engine/test/orders.test.ts';
 
 export const leadMutants: Mutant[] = [
@@ -191,6 +192,106 @@ export const leadMutants: Mutant[] = [
     replace: 'if (!adoption)',
     catcher: { test: ADOPTS, title: 'does nothing twice where the lock is lost' },
   },
+  {
+    name: 'erase-stopping-run',
+    what: 'that a job of a run which stops is not skipped as well: its counter has moved',
+    file: ERASE,
+    find: "!run || run.status === 'cancelling' ||",
+    replace: '!run ||',
+    catcher: { test: ERASES, title: 'leaves its jobs as they are that are done' },
+  },
+  {
+    name: 'erase-job-status',
+    what: 'that only jobs which wait to be called are skipped',
+    file: ERASE,
+    find: "(job.status !== 'queued' && job.status !== 'waiting')) continue;",
+    replace: 'false) continue;',
+    catcher: { test: ERASES, title: 'leaves its jobs as they are that are done' },
+  },
+  {
+    name: 'import-lead-known',
+    what: 'that rows with nothing new are not written',
+    file: UPDATE,
+    find: 'WHERE excluded.name <> l.name OR l.name IS NULL',
+    replace: 'WHERE true OR excluded.name <> l.name OR l.name IS NULL',
+    catcher: { test: IMPORTED, title: 'updates the lead that the business has' },
+  },
+  {
+    name: 'import-lead-there',
+    what: 'ON CONFLICT: a lead that the business has is updated',
+    file: UPDATE,
+    find: `     ON CONFLICT ON CONSTRAINT unique_lead_phone DO UPDATE SET
+       name = coalesce(excluded.name, l.name),
+       external_id = coalesce(excluded.external_id, l.external_id),
+       time_zone = CASE WHEN $7 THEN excluded.time_zone ELSE coalesce(l.time_zone, excluded.time_zone) END,
+       attributes = l.attributes || excluded.attributes,
+       updated_at = now()
+     WHERE excluded.name <> l.name OR l.name IS NULL AND excluded.name IS NOT NULL
+        OR excluded.external_id <> l.external_id OR l.external_id IS NULL AND excluded.external_id IS NOT NULL
+        OR $7 AND excluded.time_zone IS DISTINCT FROM l.time_zone
+        OR NOT l.attributes @> excluded.attributes
+     RETURNING l.phone, l.lead_id, l.updated_at <> l.created_at AS updated`,
+    replace: '     RETURNING l.phone, l.lead_id, $7::boolean AND false AS updated',
+    catcher: { test: IMPORTED, title: 'updates the lead that the business has' },
+  },
+  {
+    name: 'import-consent-there',
+    what: 'ON CONFLICT: a consent replaces the one before it',
+    file: UPDATE,
+    find: `     ON CONFLICT (business_id, lead_id) DO UPDATE SET
+       source = excluded.source, given_at = excluded.given_at, consent_text = excluded.consent_text,
+       recorded_at = now()
+     WHERE excluded.given_at > c.given_at OR c.given_at IS NULL AND (
+       excluded.given_at IS NOT NULL
+       OR (excluded.source, excluded.consent_text) IS DISTINCT FROM (c.source, c.consent_text))
+`,
+    replace: '',
+    catcher: { test: 'packages/engine/test/import-rules.test.ts', title: 'keeps the newest consent' },
+  },
+  {
+    name: 'import-newest-consent',
+    what: 'that an older consent does not replace a newer one',
+    file: UPDATE,
+    find: 'WHERE excluded.given_at > c.given_at OR',
+    replace: 'WHERE excluded.given_at IS NOT NULL OR',
+    catcher: { test: 'packages/engine/test/import-rules.test.ts', title: 'keeps the newest consent' },
+  },
+  {
+    name: 'import-consents-order',
+    what: 'ORDER BY: consents are locked in the order of their leads',
+    file: UPDATE,
+    find: '     ORDER BY new.lead_id\n',
+    replace: '',
+    catcher: { test: ORDERS, title: 'consents are written in the order of their leads' },
+  },
+  {
+    name: 'import-touched-while-running',
+    what: 'that an import which is over shows no sign of life',
+    file: IMPORT,
+    find: `bytes_read = $3, touched_at = now()
+       WHERE business_id = $1 AND import_id = $2 AND state = 'running'\``,
+    replace: `bytes_read = $3, touched_at = now()
+       WHERE business_id = $1 AND import_id = $2\``,
+    catcher: { test: FAULTS, title: 'that is over is not touched any more' },
+  },
+  {
+    name: 'import-taken-over-stays',
+    what: 'that an import which was taken over keeps the reason of its end',
+    file: IMPORT,
+    find: `error = $3, touched_at = now()
+       WHERE business_id = $1 AND import_id = $2 AND state = 'running' RETURNING`,
+    replace: `error = $3, touched_at = now()
+       WHERE business_id = $1 AND import_id = $2 RETURNING`,
+    catcher: { test: FAULTS, title: 'the other takes over, and the first writes nothing when it wakes' },
+  },
+  {
+    name: 'list-named-oldest',
+    what: 'ORDER BY: the oldest of the lists of a name',
+    file: LISTS,
+    find: 'AND name = $2 ORDER BY list_id LIMIT 1`',
+    replace: 'AND name = $2 LIMIT 1`',
+    catcher: { test: ORDERS, title: 'of several lists of a name the oldest is meant' },
+  },
 ];
 
 export const leadEquivalents: Equivalent[] = [
@@ -205,6 +306,11 @@ export const leadEquivalents: Equivalent[] = [
     why: 'the logins’ own settings (no sequential scans) keep the plan right in every state that a test makes; it stays for a server where somebody has changed them',
   },
   {
+    file: 'packages/engine/src/adopt/runs.ts',
+    what: 'the lock on the adoption whose runs are noted',
+    why: 'the lock on adoptions, which is mutated, lets one in at a time; a run that is noted twice is refused by its key',
+  },
+  {
     file: MAKE,
     what: 'the lock on the adoption and the expected state of a run that is made',
     why: 'the lock on adoptions, which is mutated, lets one in at a time; without all three a run would be made twice, which its key refuses',
@@ -213,5 +319,20 @@ export const leadEquivalents: Equivalent[] = [
     file: KNOWN,
     what: 'OFFSET 0 in the look-ups of an adoption',
     why: 'an adoption happens once; what it costs is measured with a million rows, and its plans are not looked at',
+  },
+  {
+    file: IMPORT,
+    what: 'that the import found under a key does not live',
+    why: 'it holds its list then, and whoever would take the list over is told the same',
+  },
+  {
+    file: IMPORT,
+    what: 'the state of an import that is taken over, and of one that is finished',
+    why: 'an import lets go of its list in the transaction in which it ends: who holds the list, under its lock, is running',
+  },
+  {
+    file: 'packages/engine/src/run/read.ts',
+    what: 'orders, pages and OFFSET 0 of what people read: runs, jobs, attempts, exports, histories of leads, searches, lists and keys',
+    why: 'nothing of it stands on a lead’s way: nobody is called, or not called, by what a page shows; its tests tell of the pages, and the plans of what must stay cheap',
   },
 ];

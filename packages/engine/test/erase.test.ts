@@ -9,6 +9,7 @@ import { getLead, searchLeads } from '../src/lead/search.ts';
 import { lockRun } from '../src/run/row.ts';
 import { fillAhead } from '../src/run/fill.ts';
 import { getJob } from '../src/run/read.ts';
+import { stopRun } from '../src/run/stop.ts';
 import {
   actor,
   claimAll,
@@ -178,6 +179,31 @@ describe('erasing a lead', () => {
       { seq: 2 },
     ]);
     for (const run_id of [alone, paused, draft, retrying]) await expectTrue(run_id);
+  });
+
+  it('leaves its jobs as they are that are done, and those of a run that stops', async () => {
+    const tenant = await createTenant(fixture, { leads: 2, lines: 1 });
+    const run_id = await startRun(fixture, tenant);
+    const [done] = await fixture.rows<{ lead_id: string }>(
+      'SELECT lead_id FROM carillon.outbound_call_jobs WHERE run_id = $1 ORDER BY seq',
+      [run_id],
+    );
+    const mine = await lease(fixture, tenant, run_id);
+    const [attempt] = await claimAll(fixture, mine, 1);
+    if (!attempt) throw new Error('nothing was claimed');
+    await record(fixture, attempt, ended('C1', 'completed'));
+    expect(await erase(tenant, Number(done?.lead_id) as LeadId)).toMatchObject({ jobs_skipped: 0 });
+    expect(await readRow(fixture, run_id)).toMatchObject({ status: 'running', completed: 1, queued: 1 });
+    const stopping = await createTenant(fixture, { leads: 2, lines: 1 });
+    const other_id = await startRun(fixture, stopping);
+    await claimAll(fixture, await lease(fixture, stopping, other_id), 1);
+    await stopRun(fixture.db, stopping.business_id, other_id, 'drain', actor);
+    const [, last] = await fixture.rows<{ lead_id: string }>(
+      'SELECT lead_id FROM carillon.outbound_call_jobs WHERE run_id = $1 ORDER BY seq',
+      [other_id],
+    );
+    expect(await erase(stopping, Number(last?.lead_id) as LeadId)).toMatchObject({ jobs_skipped: 0 });
+    expect(await readRow(fixture, other_id)).toMatchObject({ status: 'cancelling', cancelled: 1, skipped: 0 });
   });
 
   it('is never called, though its run had yet to make its job, or only then took it up', async () => {

@@ -1,7 +1,8 @@
-import { type BusinessId, ListId } from '@carillon/contract';
+import { type BusinessId, ImportId, ListId } from '@carillon/contract';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createBusiness } from '../src/business/create-business.ts';
 import { importLeads } from '../src/lead/import.ts';
+import { touchImport } from '../src/lead/import-state.ts';
 import { createList, listListLeads } from '../src/lead/lists.ts';
 import { actor, createFixture, type Fixture } from './support/fixture.ts';
 import { csv, linesOf, membersOf, number } from './support/leads.ts';
@@ -170,6 +171,17 @@ describe('two imports into one list', () => {
     expect(await second.wake()).toMatchObject(whole);
     expect(await stateOf(list_id)).toMatchObject({ leads: 30, rows: 30, state: 'done' });
   });
+});
+
+it('an import that is over is not touched any more by who was still reading', async () => {
+  const list_id = await newList();
+  const { import_id } = await load(list_id, csv(FILE));
+  const touched = () =>
+    fixture.rows('SELECT touched_at, bytes_read FROM carillon.list_imports WHERE import_id = $1', [import_id]);
+  const before = await touched();
+  const fence = { business_id, list_id, import_id: ImportId.parse(import_id), members_before: 0 };
+  await touchImport(fixture.db, fence, 1);
+  expect(await touched()).toEqual(before);
 });
 
 it('two imports into two lists, with the same numbers in opposite order, make each lead once', async () => {

@@ -10,6 +10,7 @@ import { takeUnwanted } from '../src/call/unwanted.ts';
 import { inBusiness } from '../src/db/database.ts';
 import { eraseLead } from '../src/lead/erase.ts';
 import { importLeads } from '../src/lead/import.ts';
+import { createList, listNamed } from '../src/lead/lists.ts';
 import { endOverdueRuns } from '../src/run/end.ts';
 import { fillAhead } from '../src/run/fill.ts';
 import { heartbeat } from '../src/run/heartbeat.ts';
@@ -226,6 +227,30 @@ describe('locks', () => {
     );
     expect(made.map(({ phone }) => phone)).toEqual(['+972501000001', '+972501000002', '+972501000003']);
   });
+});
+
+it('consents are written in the order of their leads by an import', async () => {
+  const tenant = await createTenant(fixture, { leads: 0 });
+  const lines = [3, 1, 2].map((n) => `050200000${n},paper,I agree`);
+  async function* file(): AsyncGenerator<Buffer> {
+    yield Buffer.from(`phone,consent source,consent text\n${lines.join('\n')}\n`);
+  }
+  await importLeads(fixture.db, tenant.business_id, tenant.list_id, file(), { actor, country: 'IL' });
+  const written = await fixture.rows<{ lead_id: string }>(
+    'SELECT lead_id FROM carillon.lead_consents WHERE business_id = $1 ORDER BY ctid',
+    [tenant.business_id],
+  );
+  const ids = written.map(({ lead_id }) => Number(lead_id));
+  expect(ids).toHaveLength(3);
+  expect(ids).toEqual(ids.toSorted((a, b) => a - b));
+});
+
+it('of several lists of a name the oldest is meant', async () => {
+  const { business_id } = await createTenant(fixture, { leads: 0 });
+  const make = () => createList(fixture.db, business_id, { name: 'autumn' }, actor);
+  const [one] = [await make(), await make()];
+  await fixture.rows('UPDATE carillon.lists SET leads = leads WHERE list_id = $1', [one.list_id]);
+  expect(await listNamed(fixture.db, business_id, { name: 'autumn' }, actor)).toMatchObject({ list_id: one.list_id });
 });
 
 it('jobs lie on the disk in the order in which they are called', async () => {
