@@ -10,6 +10,9 @@
  * Switches. Assumptions taken away: NO_T1 to NO_T5. A carrier with expiring creates: EXPIRING. Broken variants:
  * NO_DEADLINE, RESEND, DIRECT_REQUEUE, CANCEL_WITHOUT_LOCK, RETRY_IGNORES_CANCEL, FINAL_WITH_OPEN,
  * REQUEUE_BEHIND_CURSOR, NO_REAPER. How much goes wrong: CRASHES, LOSSES, TAKEOVERS.
+ *
+ * Each step that matters prints a line: read back along an error's trail, they are the story of that error, which
+ * model/check.ts looks at. They stand within atomic steps only, where they make no state of their own.
  */
 #define WORKERS 2
 #define LEADS 2
@@ -76,10 +79,14 @@ byte takeovers = TAKEOVERS;      /* leases taken from a worker that only seemed 
 #define CURRENT(j) TOKEN(j, tries[j] - 1)
 #define IS_FINAL(j) (job[j] == done || job[j] == job_cancelled || job[j] == review)
 
+/* The lead and the number of an attempt, to be printed. */
+#define OF(t) (t) / TRIES, (t) % TRIES
+
 inline settleRun() {
   if
-  :: !open[0] && !open[1] && campaign == cancelling -> campaign = cancelled
-  :: !open[0] && !open[1] && campaign == running && IS_FINAL(0) && IS_FINAL(1) -> campaign = completed
+  :: !open[0] && !open[1] && campaign == cancelling -> campaign = cancelled; printf("> the run is cancelled\n")
+  :: !open[0] && !open[1] && campaign == running && IS_FINAL(0) && IS_FINAL(1) ->
+     campaign = completed; printf("> the run is completed\n")
   :: else
   fi;
   assert(!(campaign == cancelled || campaign == completed) || (!open[0] && !open[1] && IS_FINAL(0) && IS_FINAL(1)))
@@ -87,6 +94,7 @@ inline settleRun() {
 
 /* Closed: what nobody looks at any more gets one value, so that alike states are the same. */
 inline close(j) {
+  printf("> lead %d: attempt %d is closed\n", OF(CURRENT(j)));
   open[j] = false; left[CURRENT(j)] = 0; past[CURRENT(j)] = 1
 }
 
@@ -98,9 +106,9 @@ inline returnToPool(j) {
   :: campaign == running && tries[j] == TRIES -> job[j] = review /* the model has no room for more */
   :: else ->
 #ifdef REQUEUE_BEHIND_CURSOR
-    job[j] = queued
+    job[j] = queued; printf("> lead %d: queued, the cursor stands at %d\n", j, cursor)
 #else
-    job[j] = waiting
+    job[j] = waiting; printf("> lead %d: waits\n", j)
 #endif
   fi;
   settleRun()
@@ -108,6 +116,7 @@ inline returnToPool(j) {
 
 /* A call of token t ended and somebody knows how. Evidence, fenced by its token alone. */
 inline learnEnd(j, t) {
+  printf("> lead %d: the call of attempt %d has ended\n", OF(t));
   if
   :: open[j] && CURRENT(j) == t ->
     known[j]++;
@@ -116,7 +125,7 @@ inline learnEnd(j, t) {
     :: retries[j] > 0 ->
       retries[j]--;
 #ifdef RETRY_IGNORES_CANCEL
-      close(j); job[j] = (tries[j] == TRIES -> review : waiting); settleRun()
+      close(j); job[j] = (tries[j] == TRIES -> review : waiting); printf("> lead %d: waits\n", j); settleRun()
 #else
       returnToPool(j)
 #endif
@@ -128,7 +137,12 @@ inline learnEnd(j, t) {
 }
 
 inline send(j, t) {
+  printf("> lead %d: attempt %d is asked for, %d after its deadline\n", OF(t), past[t]);
   request[t] = in_flight; age[t] = 0
+}
+
+inline inTime(t) {
+  printf("> lead %d: attempt %d is in time\n", OF(t))
 }
 
 proctype Worker(byte w) {
@@ -143,10 +157,12 @@ top:
       :: leased_by != WORKERS && leased_by != w && alive[leased_by] -> takeovers--
       :: else
       fi;
+      printf("> worker %d takes the lease\n", w);
 #ifdef DIRECT_REQUEUE
       j = 0;
       do
-      :: j < LEADS && open[j] && attempt[j] == dialing -> returnToPool(j); j++
+      :: j < LEADS && open[j] && attempt[j] == dialing ->
+        printf("> lead %d: attempt %d is given up, nothing was looked for\n", OF(CURRENT(j))); returnToPool(j); j++
       :: j < LEADS && !(open[j] && attempt[j] == dialing) -> j++
       :: else -> break
       od;
@@ -158,7 +174,7 @@ top:
     atomic { !locked -> locked = true;
       if
       :: campaign != running || leased_by != w -> go = false
-      :: else -> go = true
+      :: else -> go = true; printf("> worker %d has the lock and sees the run go on\n", w)
       fi }
     atomic {
       if
@@ -170,6 +186,7 @@ top:
       fi;
       if
       :: go ->
+        printf("> lead %d: attempt %d is claimed\n", j, tries[j]);
         assert(!stop_answered);      /* stop means stop */
         assert(!open[j] && tries[j] < TRIES && !IS_FINAL(j));
         tries[j]++; t = CURRENT(j); absent[j] = false;
@@ -180,7 +197,7 @@ top:
       locked = false }
     if
     :: !go
-    :: go && crashes > 0 -> atomic { crashes--; alive[w] = false }
+    :: go && crashes > 0 -> atomic { crashes--; alive[w] = false; printf("> worker %d dies\n", w) }
     :: go -> goto dial
     fi
   od;
@@ -192,7 +209,7 @@ dial:
 #else
 #ifdef NO_T1
   if
-  :: own_left[w] > 0
+  :: atomic { own_left[w] > 0 -> inTime(t) }
   :: own_left[w] == 0 -> goto neverSent
   fi;
   /* here the machine may sleep */
@@ -200,13 +217,13 @@ dial:
 #else
   atomic {
     if
-    :: own_left[w] > 0 -> own_left[w] = 0; send(j, t)
+    :: own_left[w] > 0 -> inTime(t); own_left[w] = 0; send(j, t)
     :: else -> goto neverSent
     fi }
 #endif
 #endif
   if
-  :: crashes > 0 -> atomic { crashes--; alive[w] = false }; goto top
+  :: crashes > 0 -> atomic { crashes--; alive[w] = false; printf("> worker %d dies\n", w) }; goto top
   :: atomic { (request[t] == live || request[t] == over) && !locked ->
       if
       :: open[j] && CURRENT(j) == t -> attempt[j] = placed
@@ -216,9 +233,11 @@ dial:
       fi
     }
   :: atomic { request[t] != none && !locked ->        /* the answer is lost or late */
+      printf("> lead %d: attempt %d has no answer\n", OF(t));
 #ifdef RESEND
+      printf("> lead %d: attempt %d is asked for again\n", OF(t));
       if
-      :: request[t] == live || request[t] == over -> effects[j]++
+      :: request[t] == live || request[t] == over -> effects[j]++; printf("> lead %d: attempt %d calls\n", OF(t))
       :: else
       fi;
       assert(effects[j] <= 1 + known[j]);
@@ -241,12 +260,15 @@ end: skip
 
 /* What a carrier may do with the request, and the call, of token t. */
 #define CARRIER(t) \
-  :: atomic { request[t] == in_flight && losses > 0 -> losses--; request[t] = dropped; age[t] = 0 } \
+  :: atomic { request[t] == in_flight && losses > 0 -> losses--; request[t] = dropped; age[t] = 0; \
+      printf("> lead %d: attempt %d is lost on its way\n", OF(t)) } \
   :: atomic { request[t] == in_flight && MAY_TAKE_EFFECT(t) -> \
       request[t] = live; age[t] = 0; effects[(t) / TRIES]++; \
+      printf("> lead %d: attempt %d calls\n", OF(t)); \
       assert(effects[(t) / TRIES] <= 1 + known[(t) / TRIES]) /* at most once */ } \
   :: atomic { request[t] == in_flight && !MAY_TAKE_EFFECT(t) -> request[t] = dropped; age[t] = 0 } \
-  :: atomic { (request[t] == live || request[t] == over) && !listed[t] -> listed[t] = true; age[t] = 0 } \
+  :: atomic { (request[t] == live || request[t] == over) && !listed[t] -> listed[t] = true; age[t] = 0; \
+      printf("> lead %d: attempt %d is listed\n", OF(t)) } \
   :: atomic { request[t] == live && !locked -> request[t] = over; listed[t] = true; age[t] = 0; learnEnd((t) / TRIES, (t)) }
 
 #ifdef EXPIRING
@@ -267,7 +289,8 @@ end:
 
 /* Attempts past their deadline become unknown, whoever holds the run. */
 #define EXPIRE(j) \
-  :: atomic { open[j] && attempt[j] == dialing && left[CURRENT(j)] == 0 && past[CURRENT(j)] > 0 -> attempt[j] = unknown }
+  :: atomic { open[j] && attempt[j] == dialing && left[CURRENT(j)] == 0 && past[CURRENT(j)] > 0 -> attempt[j] = unknown; \
+      printf("> lead %d: attempt %d is past its deadline\n", OF(CURRENT(j))) }
 
 #ifndef NO_REAPER
 active proctype Reaper() {
@@ -288,7 +311,8 @@ end:
 
 #define ASK(x) \
   :: atomic { open[x] && attempt[x] == unknown && (listed[CURRENT(x)] || GRACE_IS_OVER(CURRENT(x))) -> \
-      j = x; t = CURRENT(x); found = listed[t] }
+      j = x; t = CURRENT(x); found = listed[t]; \
+      printf("> lead %d: attempt %d is looked for, %d after its deadline, grace %d\n", OF(t), past[t], GRACE) }
 
 active proctype Reconciler() {
   byte j, t;
@@ -301,9 +325,10 @@ end:
 believe:
   atomic { !locked ->
     if
-    :: open[j] && CURRENT(j) == t && attempt[j] == unknown && found -> attempt[j] = placed
+    :: open[j] && CURRENT(j) == t && attempt[j] == unknown && found ->
+      printf("> lead %d: attempt %d is found\n", OF(t)); attempt[j] = placed
     :: open[j] && CURRENT(j) == t && attempt[j] == unknown && !found ->
-      returnToPool(j); absent[j] = (job[j] == waiting)
+      printf("> lead %d: attempt %d is believed absent\n", OF(t)); returnToPool(j); absent[j] = (job[j] == waiting)
     :: else
     fi;
     j = 0; t = 0; found = false };
@@ -330,10 +355,10 @@ active proctype Person() {
         :: else
         fi;
 #ifdef FINAL_WITH_OPEN
-        campaign = cancelled; assert(!open[0] && !open[1]);
+        campaign = cancelled; printf("> the run is cancelled\n");
 #endif
         settleRun();
-        stop_answered = true
+        stop_answered = true; printf("> the stop is answered\n")
       :: else
       fi }
   fi
@@ -375,14 +400,14 @@ end:
       && (own_left[0] > 0 || own_left[1] > 0 || AGES(0) || AGES(1) || AGES(2) || AGES(3))) ->
       own_left[0] = (own_left[0] > 0 -> own_left[0] - 1 : 0);
       own_left[1] = (own_left[1] > 0 -> own_left[1] - 1 : 0);
-      GROW(0); GROW(1); GROW(2); GROW(3); }
+      GROW(0); GROW(1); GROW(2); GROW(3); printf("> time passes\n") }
   od
 }
 
 /* Nothing lost: where nothing can happen any more, the run is final. */
 active proctype Auditor() {
 end:
-  timeout ->
+  atomic { timeout -> printf("> nothing can happen any more\n") };
   assert(campaign == completed || campaign == cancelled);
   assert(effects[0] == known[0] && effects[1] == known[1])
 }
