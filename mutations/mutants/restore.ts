@@ -159,8 +159,8 @@ export const restoreMutants: Mutant[] = [
     name: 'acknowledge-without',
     what: 'that runs of an account which could not be asked stay paused',
     file: ACKNOWLEDGE,
-    find: 'if (without.has(`${business_id}/${carrier_account_id}`)) continue;',
-    replace: 'if (without.has(String(carrier_account_id))) continue;',
+    find: 'if (!compared) continue;',
+    replace: '',
     catcher: { test: RESTORE, title: 'runs of an account whose carrier could not be asked stay paused' },
   },
   {

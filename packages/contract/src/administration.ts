@@ -95,6 +95,9 @@ export const SecurityEvent = z.object({
 });
 export type SecurityEvent = z.infer<typeof SecurityEvent>;
 
+/** A run of some business. */
+const RunOfBusiness = z.object({ business_id: z.number(), run_id: z.number() });
+
 /** Whether the database may have forgotten calls, and what has to be done before the installation goes on. */
 export const RestoreReport = z.object({
   /** Null, and the reason too: it is not suspected. */
@@ -108,7 +111,10 @@ export const RestoreReport = z.object({
   ),
   /** A person has just said that the installation may go on. */
   acknowledged: z.boolean(),
-  resumed_runs: z.number(),
+  /** Runs that are still paused for a restore; `compared`: with their carrier's list, so that they may be resumed. */
+  paused_runs: z.array(RunOfBusiness.extend({ compared: z.boolean() })),
+  /** Runs that have just been resumed. */
+  resumed_runs: z.array(RunOfBusiness),
 });
 export type RestoreReport = z.infer<typeof RestoreReport>;
 

@@ -261,10 +261,12 @@ describe('while nobody has acknowledged it', () => {
     const [account] = await accountsToSettle(fixture.db, 1);
     if (!account) throw new Error('an account was to be settled');
     const early = await acknowledgeRestore(fixture.db, { force: false, resume: true, actor, limits: fixture.limits });
-    expect(early).toMatchObject({ acknowledged: false, unsettled: [account], resumed_runs: 0 });
+    expect(early).toMatchObject({ acknowledged: false, unsettled: [account], resumed_runs: [] });
+    expect(early.paused_runs).toEqual([{ business_id: tenant.business_id, run_id, compared: false }]);
     await accountIsSettled(fixture.db, account, 1, { listed: 0, forgotten: 0, reviewed: 0 }, actor);
     const report = await acknowledgeRestore(fixture.db, { force: false, resume: true, actor, limits: fixture.limits });
-    expect(report).toMatchObject({ acknowledged: true, resumed_runs: 1 });
+    const resumed = [{ business_id: tenant.business_id, run_id }];
+    expect(report).toMatchObject({ acknowledged: true, resumed_runs: resumed, paused_runs: [] });
     await survivor.watch.beat();
     expect(survivor.watch.suspected()).toBeNull();
     expect([(await readRow(fixture, lunch)).status, (await readRow(fixture, over)).status]).toEqual([
@@ -357,7 +359,7 @@ describe('while nobody has acknowledged it', () => {
     await suspectRestore(fixture.db, 'declared', actor);
     await watch.beat();
     const report = await acknowledgeRestore(fixture.db, { force: true, resume: true, actor, limits: fixture.limits });
-    expect(report).toMatchObject({ acknowledged: true, resumed_runs: 0, unsettled: [{ problem: null }] });
+    expect(report).toMatchObject({ acknowledged: true, resumed_runs: [], unsettled: [{ problem: null }] });
     expect(await readRow(fixture, run_id)).toMatchObject({ status: 'paused' });
   });
 });

@@ -21,7 +21,12 @@ export function addRestore(program: Command, run: ReturnType<typeof createRunner
   );
   run(
     of('acknowledge', 'Says that the installation may go on; runs stay paused until they are resumed.')
-      .addOption(new Option('--resume', 'resume the runs that the restore has paused, too'))
+      .addOption(
+        new Option(
+          '--resume',
+          'resume all runs that the restore has paused, too; also those that were stopped or paused after the backup',
+        ),
+      )
       .addOption(new Option('--force', 'also where a carrier could not be asked; its runs stay paused')),
     ['database'],
     acknowledge,
@@ -52,33 +57,52 @@ async function acknowledge(context: CommandContext, options: { resume?: boolean;
   const report = await withDatabase(context, (db) =>
     acknowledgeRestore(db, { force, resume, actor: CLI, limits: config.limits }),
   );
-  if (report.reason === null)
+  if (report.reason === null && (!resume || report.restores === 0))
     throw new CliError(
       'restore_not_suspected',
       'Nothing has to be acknowledged: the database is not suspected to have forgotten calls',
     );
-  if (!report.acknowledged)
+  if (report.reason !== null && !report.acknowledged)
     throw new CliError(
       'restore_unsettled',
       `${counted(report.unsettled.length, 'carrier account')} not compared with the carrier's list yet: let a worker run and see "carillon restore status", or go on without with --force`,
     );
-  output.say(
-    resume
-      ? `The installation goes on: ${counted(report.resumed_runs, 'run')} resumed.`
-      : 'The installation may go on; resume its runs with "carillon runs resume".',
-  );
-  if (report.unsettled.length > 0)
+  if (resume) {
+    output.say(`The installation goes on: ${counted(report.resumed_runs.length, 'run')} resumed.`);
+    sayRuns(output, report.resumed_runs);
+    if (report.resumed_runs.length > 0)
+      output.warn(`carillon: ${FORGOTTEN_DECISIONS}: those of these runs go on, and are to be stopped again`);
+  } else {
+    output.say('The installation may go on; resume its runs with "carillon runs resume".');
+    if (report.paused_runs.length > 0) output.warn(`carillon: ${FORGOTTEN_DECISIONS}: check before you resume one`);
+  }
+  const left = report.paused_runs.filter((run) => !run.compared).length;
+  if (report.unsettled.length > 0 || left > 0)
     output.warn(
-      `carillon: ${counted(report.unsettled.length, 'carrier account')} were not compared with the carrier's list; their runs stay paused, and to resume one may call people again`,
+      `carillon: not every carrier account was compared with its carrier's list; ${counted(left, 'run')} of those stay paused, and to resume one may call people again`,
     );
   output.result(report);
 }
 
+const FORGOTTEN_DECISIONS =
+  'the database has forgotten which runs people stopped or paused after the moment to which it was restored';
+
+function sayRuns(output: Output, runs: RestoreReport['resumed_runs']): void {
+  if (runs.length === 0) return;
+  const rows = runs.map((run) => [String(run.business_id), String(run.run_id)]);
+  for (const line of table([['BUSINESS', 'RUN'], ...rows])) output.say(line);
+}
+
 function show(output: Output, report: RestoreReport): void {
-  if (report.reason === null) {
-    output.say('The database is not suspected to have forgotten calls.');
-    return;
-  }
+  if (report.reason === null) output.say('The database is not suspected to have forgotten calls.');
+  else showSuspicion(output, report);
+  if (report.paused_runs.length === 0) return;
+  output.say('Paused for the restore until they are resumed, or all by "carillon restore acknowledge --resume":');
+  sayRuns(output, report.paused_runs);
+  output.warn(`carillon: ${FORGOTTEN_DECISIONS}: check before you resume one`);
+}
+
+function showSuspicion(output: Output, report: RestoreReport): void {
   output.say(`Calls may be forgotten since ${report.suspected_at}: ${report.reason}.`);
   if (report.unsettled.length === 0) {
     output.say('Every carrier was asked: look at the jobs under review, then "carillon restore acknowledge".');

@@ -1,4 +1,10 @@
-import type { BusinessId, CarrierAccountId, RestoreReport, RunId } from '@carillon/contract';
+import {
+  type BusinessId,
+  CarillonError,
+  type CarrierAccountId,
+  type RestoreReport,
+  type RunId,
+} from '@carillon/contract';
 import type { Actor } from '../actor.ts';
 import { resumeLane } from '../business/carrier-accounts.ts';
 import { FORGOTTEN_CALL_HALT } from '../call/unwanted.ts';
@@ -19,7 +25,8 @@ export async function restoreReport(db: Database): Promise<RestoreReport> {
     restores: state.restores,
     unsettled,
     acknowledged: false,
-    resumed_runs: 0,
+    paused_runs: await readPaused(db, state.restores),
+    resumed_runs: [],
   };
 }
 
@@ -36,13 +43,15 @@ async function readUnsettled(db: Database, restores: number): Promise<RestoreRep
  * A person says that the installation may go on: from now on this is the database to be known. Carrier accounts that
  * were halted for a forgotten call take calls again. Runs stay paused, each for somebody to resume; with `resume`,
  * those that the restore paused go on, but for those of accounts whose carrier could not be asked.
- * Nothing is acknowledged where nothing is suspected, nor while a carrier has not been asked, unless `force`.
+ * Nothing is acknowledged where nothing is suspected, nor while a carrier has not been asked, unless `force`. What
+ * is acknowledged already is still resumed: whoever acknowledged may have died before the runs went on.
  */
 export async function acknowledgeRestore(
   db: Database,
   options: { force: boolean; resume: boolean; actor: Actor; limits: Limits },
 ): Promise<RestoreReport> {
   const report = await restoreReport(db);
+  if (report.reason === null && options.resume) return await resumeRuns(db, report, options);
   if (report.reason === null || (report.unsettled.length > 0 && !options.force)) return report;
   await resumeLanes(db, options.actor);
   const { actor } = options;
@@ -53,8 +62,8 @@ export async function acknowledgeRestore(
     report.unsettled.length,
   ]);
   if (done.length === 0) return report;
-  const resumed_runs = options.resume ? await resumeRuns(db, report, options) : 0;
-  return { ...report, acknowledged: true, resumed_runs };
+  const after = options.resume ? await resumeRuns(db, report, options) : report;
+  return { ...after, acknowledged: true };
 }
 
 async function resumeLanes(db: Database, actor: Actor): Promise<void> {
@@ -66,30 +75,49 @@ async function resumeLanes(db: Database, actor: Actor): Promise<void> {
   for (const lane of halted) await resumeLane(db, lane.business_id, lane.carrier_account_id, actor);
 }
 
-async function resumeRuns(
-  db: Database,
-  { unsettled }: RestoreReport,
-  { actor, limits }: { actor: Actor; limits: Limits },
-): Promise<number> {
-  const without = new Set(unsettled.map((account) => `${account.business_id}/${account.carrier_account_id}`));
+interface PausedRun {
+  business_id: BusinessId;
+  run_id: RunId;
+  compared: boolean;
+}
+
+async function readPaused(db: Database, restores: number): Promise<PausedRun[]> {
   const businesses = await discover<{ business_id: BusinessId }>(
     db,
     `SELECT DISTINCT business_id FROM carillon.outbound_call_runs WHERE status = 'paused' ORDER BY business_id`,
   );
-  let resumed = 0;
+  const paused: PausedRun[] = [];
   for (const { business_id } of businesses) {
     const runs = await inBusiness(db, business_id, (tx) =>
-      tx.query<{ run_id: RunId; carrier_account_id: number }>(
-        `SELECT run_id, carrier_account_id FROM carillon.outbound_call_runs
+      tx.query<PausedRun>(
+        `SELECT business_id, run_id, NOT EXISTS (
+           SELECT FROM carillon.lanes l WHERE l.business_id = $1
+             AND l.carrier_account_id = r.carrier_account_id AND l.restores_settled < $3) AS compared
+         FROM carillon.outbound_call_runs r
          WHERE business_id = $1 AND status = 'paused' AND starts_with(pause_reason, $2) ORDER BY run_id`,
-        [business_id, FORGOTTEN],
+        [business_id, FORGOTTEN, restores],
       ),
     );
-    for (const { run_id, carrier_account_id } of runs) {
-      if (without.has(`${business_id}/${carrier_account_id}`)) continue;
+    paused.push(...runs);
+  }
+  return paused;
+}
+
+async function resumeRuns(
+  db: Database,
+  report: RestoreReport,
+  { actor, limits }: { actor: Actor; limits: Limits },
+): Promise<RestoreReport> {
+  const resumed_runs: RestoreReport['resumed_runs'] = [];
+  for (const { business_id, run_id, compared } of await readPaused(db, report.restores)) {
+    if (!compared) continue;
+    try {
       await resumeRun(db, business_id, run_id, limits, actor);
-      resumed++;
+      resumed_runs.push({ business_id, run_id });
+    } catch (error) {
+      // Somebody has stopped it meanwhile.
+      if (!(error instanceof CarillonError && error.code === 'run_state_conflict')) throw error;
     }
   }
-  return resumed;
+  return { ...report, paused_runs: await readPaused(db, report.restores), resumed_runs };
 }
