@@ -46,7 +46,7 @@ export const PLANTED: readonly Planted[] = [
     name: 'absent-at-once',
     what: 'what the carrier does not list is believed absent without waiting: reclaim puts it straight back',
     file: TEND,
-    find: 'if (provable && past_deadline_ms > grace_ms && waited_ms > own_ms)',
+    find: 'if (provable && list_is_whole)',
     replace: 'if (provable)',
   },
   {

@@ -233,7 +233,7 @@ export const restoreEquivalents: Equivalent[] = [
   {
     file: REVIEW,
     what: 'OFFSET 0 and the bounds with ORDER BY in the look-up of calls that are known and of jobs to be reviewed',
-    why: 'they are those of `boundCallIds`, which are mutated; a restore is rare, and its plans are not looked at',
+    why: 'they are for the plan alone; a restore is rare, and its plans are not looked at',
   },
   {
     file: ACCOUNTS,

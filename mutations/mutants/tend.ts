@@ -8,7 +8,6 @@ const EVIDENCE = 'packages/engine/test/late-evidence.test.ts';
 const FENCES = 'packages/engine/test/fences.test.ts';
 const NOW = 'packages/engine/test/reconcile.test.ts';
 const ORDERS = 'packages/engine/test/orders.test.ts';
-const PLANS = 'packages/engine/test/plans.test.ts';
 const SET_BACK = 'packages/engine/test/clock-set-back.test.ts';
 
 export const tendMutants: Mutant[] = [
@@ -102,55 +101,38 @@ export const tendMutants: Mutant[] = [
   },
   {
     name: 'bound-history',
-    what: 'call ids in the history of the lead, among those that belong to others',
+    what: 'call ids in history, among those that belong to others',
     file: TEND,
-    find: 'AND a.call_id IS NOT NULL\n       UNION ALL\n       SELECT call_id FROM carillon.open_attempts',
-    replace: 'AND a.call_id IS NOT NULL AND false\n       UNION ALL\n       SELECT call_id FROM carillon.open_attempts',
+    find: 'AND carrier_account_id = $2) a',
+    replace: 'AND carrier_account_id = $2 AND false) a',
     catcher: { test: FENCES, title: 'is none that another attempt to the lead has had' },
   },
   {
     name: 'bound-open',
     what: 'call ids of open attempts, among those that belong to others',
     file: TEND,
-    find: 'AND lead_id = $2 AND call_id IS NOT NULL\n',
-    replace: 'AND lead_id = $2 AND call_id IS NOT NULL AND false\n',
+    find: 'AND carrier_account_id = $2 AND call_id = ANY ($3)\n',
+    replace: 'AND carrier_account_id = $2 AND call_id = ANY ($3) AND false\n',
     catcher: { test: FENCES, title: 'is none that another attempt to the lead has had' },
   },
   {
     name: 'bound-unwanted',
     what: 'call ids that nobody wants, among those that belong to others',
     file: TEND,
-    find: 'SELECT call_id FROM carillon.unwanted_calls WHERE business_id = $1 AND carrier_account_id = $4`',
-    replace:
-      'SELECT call_id FROM carillon.unwanted_calls WHERE business_id = $1 AND carrier_account_id = $4 AND false`',
+    find: 'AND call_id = l.call_id) u',
+    replace: 'AND call_id = l.call_id AND false) u',
     catcher: {
       test: 'packages/engine/test/late-evidence-twice.test.ts',
       title: 'belongs to the older attempt, and is not found as that of the newer one',
     },
   },
   {
-    name: 'bound-offset',
-    what: 'OFFSET 0 of the look-up of a lead’s earlier calls',
+    name: 'bound-account',
+    what: 'the account of a call that is looked for by its id: another carrier may count in the same way',
     file: TEND,
-    find: 'AND seq = j.seq OFFSET 0) a',
-    replace: 'AND seq = j.seq) a',
-    catcher: { test: PLANS, title: 'the plans of the hot statements' },
-  },
-  {
-    name: 'bound-job-order',
-    what: 'the bounds and ORDER BY that look up a lead’s job by its own index',
-    file: TEND,
-    find: 'lead_id >= $2 AND lead_id <= $2 ORDER BY lead_id LIMIT 1) j',
-    replace: 'lead_id = $2) j',
-    catcher: { test: PLANS, title: 'the plans of the hot statements' },
-  },
-  {
-    name: 'bound-ended-runs',
-    what: 'that runs which ended long ago are not looked through',
-    file: TEND,
-    find: 'WHERE r.business_id = $1 AND (r.ended_at IS NULL OR r.ended_at >= to_timestamp($3::float8 / 1000000))',
-    replace: 'WHERE r.business_id = $1 AND $3::float8 IS NOT NULL',
-    catcher: { test: FENCES, title: 'of a run that ended long ago is not looked for' },
+    find: 'AND call_id = l.call_id AND carrier_account_id = $2) a',
+    replace: 'AND call_id = l.call_id) a',
+    catcher: { test: FENCES, title: 'that is another carrier’s, by whose count it has the same id' },
   },
   {
     name: 'reconcile-now-lately',

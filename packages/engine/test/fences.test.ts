@@ -16,6 +16,7 @@ import { stopRun } from '../src/run/stop.ts';
 import { sweepOnce } from '../src/run/sweep.ts';
 import {
   actor,
+  addAccount,
   claimAll,
   claimOnce,
   createFixture,
@@ -573,28 +574,16 @@ describe('a call', () => {
       if (!attempt) throw new Error('nothing was claimed');
       await record(fixture, attempt, call_id === 'C1' ? ended(call_id, 'busy') : { kind: 'accepted', call_id });
     }
-    await fixture.rows('UPDATE carillon.open_attempts SET asked_us = 0 WHERE run_id = $1', [run_id]);
-    const turn = await takeTurn(fixture.db, { ...mine, seq: 1 as Seq, errand: 'poll' }, 0);
-    if (!turn) throw new Error('no turn was to be had');
-    expect([...(await boundCallIds(fixture.db, turn.attempt, 0))].toSorted()).toEqual(['C1', 'C2']);
+    const listed = ['C0', 'C1', 'C2', 'C1'];
+    expect([...(await boundCallIds(fixture.db, tenant, listed))].toSorted()).toEqual(['C1', 'C2']);
   });
 
-  it('of a run that ended long ago is not looked for among those of others', async () => {
-    const tenant = await createTenant(fixture, { leads: 1 });
-    const ended_run = await startRun(fixture, tenant);
-    const [first] = await claimAll(fixture, await lease(fixture, tenant, ended_run), 1);
-    if (first) await record(fixture, first, ended('C1', 'completed'));
-    await fixture.rows("UPDATE carillon.outbound_call_runs SET ended_at = now() - interval '1 day' WHERE run_id = $1", [
-      ended_run,
-    ]);
-    const run_id = await startRun(fixture, tenant);
-    const mine = await lease(fixture, tenant, run_id);
-    await claimAll(fixture, mine, 1);
-    const turn = await takeTurn(fixture.db, { ...mine, seq: 1 as Seq, errand: 'reconcile' }, 0);
-    if (!turn) throw new Error('no turn was to be had');
-    const since = async (days: number) => [
-      ...(await boundCallIds(fixture.db, turn.attempt, turn.now_us - days * 86_400_000_000)),
-    ];
-    expect([await since(2), await since(0.5)]).toEqual([['C1'], []]);
+  it('that is another carrier’s, by whose count it has the same id, is nobody’s here', async () => {
+    const { tenant, attempt, more } = await claimed(2, 2);
+    await record(fixture, attempt, ended('C1', 'completed'));
+    for (const other of more) await record(fixture, other, { kind: 'accepted', call_id: 'C2' });
+    const carrier_account_id = await addAccount(fixture, tenant);
+    const bound = await boundCallIds(fixture.db, { ...tenant, carrier_account_id }, ['C1', 'C2']);
+    expect([...bound]).toEqual([]);
   });
 });

@@ -263,7 +263,15 @@ const TRIES: Record<string, Try> = {
   readAnswer: [(w) => engine.readAnswer(w.db, mixed(w)), gives(null)],
   takeTurn: [(w) => engine.takeTurn(w.db, errand(w), 0), gives(null)],
   expireDialing: [(w) => engine.expireDialing(w.db, [errand(w)]), gives(0)],
-  boundCallIds: [async (w) => [...(await engine.boundCallIds(w.db, mixed(w), 0))], gives([])],
+  boundCallIds: [
+    async (w) => {
+      const unwanted = w.theirs.unwanted_call_id;
+      const listed = [w.theirs.open.call_id ?? '', unwanted.replace('forgotten', '2'), unwanted];
+      expect((await engine.boundCallIds(w.db, w.theirs, listed)).size).toBe(3);
+      return [...(await engine.boundCallIds(w.db, mixed(w), listed))];
+    },
+    gives([]),
+  ],
   reportForgottenCall: [
     // The account that it names is none of ours.
     (w) => engine.reportForgottenCall(w.db, id(w), w.theirs.carrier_account_id, 'CA-made-up', actor),

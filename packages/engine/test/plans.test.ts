@@ -47,8 +47,9 @@ function meant(table: string, text: string): string[] {
     case 'open_attempts':
       // Discovery looks through all open attempts: there are no more of them than lines.
       return ['open_attempts_pkey', ...says('AS errand', 'Seq Scan')];
-    case 'list_members':
     case 'attempts':
+      return ['attempts_pkey', ...says('call_id = l.call_id', 'attempts_by_call')];
+    case 'list_members':
     case 'run_leads':
       return [`${table}_pkey`];
     default:
@@ -69,8 +70,8 @@ const MORE: Readonly<Record<string, Partial<Bounds>>> = {
   claim: { removed: LIVE, blocks: 2_000 },
   // One row: whoever reads all that wait to find the first reads many more pages.
   'next due': { blocks: 25 },
-  // Runs that have ended long ago, and open attempts to other numbers.
-  tend: { removed: LIVE + OLD_RUNS + 100, blocks: 4_000 },
+  // Open attempts of which nothing is wanted, twice.
+  tend: { removed: 2 * LIVE + 100, blocks: 4_000 },
   reconcile: { removed: LIVE + 100 },
   counts: { removed: OLD_RUNS + 10 },
   'one lead': { removed: LIVE + OLD_RUNS, blocks: 5_000 },

@@ -1,4 +1,4 @@
-import { CarillonError, faultPoint, type HangUpResult } from '@carillon/contract';
+import { type CarrierCall, CarillonError, faultPoint, type HangUpResult } from '@carillon/contract';
 import {
   boundCallIds,
   CLOCK_SET_BACK_US,
@@ -179,10 +179,11 @@ function effectDelayMs({ credentials, driver }: Account, limits: WorkerContext['
 }
 
 /**
- * Finds out what became of an attempt whose answer was lost. One unbound call in the carrier's list is it. None means
- * absence only when asked after the dial deadline plus everything that could still be under way, on the database's
- * clock and also on this process's own since it first saw the attempt unknown (the database's clock may jump). Where
- * neither can be shown, a person decides once the call can no longer be live; until then it holds its line.
+ * Finds out what became of an attempt whose answer was lost. One unbound call in the carrier's list is it; if it was made
+ * at another time, once the list is whole. None means absence only when asked after the dial deadline plus everything that
+ * could still be under way, on the database's clock and also on this process's own since it first saw the attempt unknown
+ * (the database's clock may jump). Where neither can be shown, a person decides once the call can no longer be live; until
+ * then it holds its line.
  */
 async function reconcile(
   context: WorkerContext,
@@ -204,6 +205,8 @@ async function reconcile(
   // which began after the claim, is enough by itself.
   const set_back = attempt.intent_us > now_us + CLOCK_SET_BACK_US;
   const past_deadline_ms = set_back ? waited_ms - limits.dial_deadline_ms : (now_us - attempt.deadline_us) / 1_000;
+  // By then whatever call there is stands in the list.
+  const list_is_whole = past_deadline_ms > grace_ms && waited_ms > own_ms;
   // A call that is bound to another attempt is left out anyway, so the window may be wide.
   const skew_ms = Math.max(limits.reconcile_margin_ms, CLOCK_SKEW_MS);
 
@@ -216,13 +219,16 @@ async function reconcile(
   });
   faultPoint('find', 'answered');
   if (listed.kind === 'listed') {
-    const since_us = attempt.intent_us - 2 * skew_ms * 1_000;
-    const bound = await boundCallIds(context.db, attempt, since_us);
+    const listed_ids = listed.calls.map(({ call_id }) => call_id);
+    const bound = await boundCallIds(context.db, attempt, listed_ids);
     const [call, other] = listed.calls.filter(({ call_id }) => !bound.has(call_id));
-    if (call && !other) return settled(seen, attempt, { kind: 'call', call });
+    // A call that is alone in the list may be a stranger's, while its own is not listed yet. One that was made when this
+    // attempt's could be is believed at once, so that it is heard of while it is live; any other when the list is whole:
+    // made at another time by a carrier's clock that differs from the database's, it is still likelier its own.
+    if (call && !other && (list_is_whole || madeInTime(account, attempt, call, limits)))
+      return settled(seen, attempt, { kind: 'call', call });
     const provable = !call && capabilities.effect_delay_ms !== null;
-    if (provable && past_deadline_ms > grace_ms && waited_ms > own_ms)
-      return settled(seen, attempt, { kind: 'absent' });
+    if (provable && list_is_whole) return settled(seen, attempt, { kind: 'absent' });
     if (other) context.log.error({ run_id: attempt.run_id, seq: attempt.seq }, 'two calls fit one unknown attempt');
   } else context.log.warn({ cause: listed.cause }, 'the carrier did not list its calls');
 
@@ -230,6 +236,21 @@ async function reconcile(
   if (past_deadline_ms <= over_ms || waited_ms <= own_ms) return null;
   const cause = attempt.cause ?? 'the carrier’s answer was lost';
   return settled(seen, attempt, { kind: 'review', cause, heard_us: attempt.heard_us });
+}
+
+/** Between the intent and the last moment at which its request could take effect, by the carrier's clock. */
+function madeInTime(
+  account: Account,
+  { intent_us, deadline_us }: OpenAttempt,
+  { created_at_s }: CarrierCall,
+  limits: WorkerContext['limits'],
+): boolean {
+  if (created_at_s === null) return false;
+  const { created_at_resolution_ms } = account.driver.capabilities(account.credentials);
+  const margin_ms = limits.reconcile_margin_ms;
+  const last_ms = deadline_us / 1_000 + effectDelayMs(account, limits) + margin_ms;
+  const made_ms = created_at_s * 1_000;
+  return made_ms > intent_us / 1_000 - margin_ms - created_at_resolution_ms && made_ms < last_ms;
 }
 
 function settled(seen: FirstSeen, attempt: OpenAttempt, evidence: Evidence): Evidence {

@@ -1,3 +1,5 @@
+import { type BusinessId, LeadId } from '@carillon/contract';
+import { eraseLead, importLeads, localActor, updateLead } from '@carillon/engine';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createTendState, tend } from '../src/tend.ts';
 import { createInstallation, type Installation } from './support/installation.ts';
@@ -25,6 +27,24 @@ async function age(seconds: number): Promise<void> {
   );
 }
 
+const person = localActor('a person');
+
+/** What a person may do after which a number is another lead's. */
+const MOVES: [string, (business_id: BusinessId, lead_id: LeadId) => Promise<unknown>][] = [
+  [
+    'was erased and entered again',
+    (business_id, lead_id) => eraseLead(here.db, business_id, lead_id, { actor: person, limits: here.limits }),
+  ],
+  [
+    'is another lead’s since an edit',
+    (business_id, lead_id) => updateLead(here.db, business_id, lead_id, { phone: '+972541230000' }, person),
+  ],
+];
+
+async function* listOf(phone: string) {
+  yield Buffer.from(`phone\n${phone}`);
+}
+
 async function unknownAttempt() {
   const mine = await leased(here, await here.business({ leads: 1 }));
   const [attempt] = await claimed(here, mine);
@@ -39,14 +59,105 @@ describe('an unknown attempt', () => {
     const [again] = await claimed(here, mine);
     expect(await record(here, attempt, { kind: 'call', call: liveCall('C-old') })).toBe('unwanted');
     await record(here, again, { kind: 'unknown', cause: 'reset' });
+    const [open] = await here.rows<{ made_s: number }>(
+      'SELECT (intent_us / 1000000)::int AS made_s FROM carillon.open_attempts',
+    );
     const context = contextOf(here, {
-      find: async () => ({ kind: 'listed', calls: [liveCall('C-old')] }),
+      // Late on its way, and made when the newer one's could be.
+      find: async () => ({ kind: 'listed', calls: [liveCall('C-old', open?.made_s)] }),
       hangUp: async () => ({ kind: 'asked' }),
     });
     await round(context, createTendState());
     expect(await here.rows('SELECT attempt_no, state, call_id FROM carillon.open_attempts')).toEqual([
       { attempt_no: 2, state: 'unknown', call_id: null },
     ]);
+  });
+
+  it.each(MOVES)('a call that was to the same number, which %s, is not taken for this one’s', async (_, move) => {
+    const tenant = await here.business({ leads: 1 });
+    const [first] = await claimed(here, await leased(here, tenant));
+    await record(here, first, { kind: 'call', call: { ...liveCall('C-old'), phase: 'ended', outcome: 'busy' } });
+    const [lead] = await here.rows<{ lead_id: string }>('SELECT lead_id FROM carillon.leads');
+    await move(tenant.business_id, LeadId.parse(Number(lead?.lead_id)));
+    await importLeads(here.db, tenant.business_id, tenant.list_id, listOf(first.to), { actor: person });
+    const attempts = await claimed(here, await leased(here, tenant));
+    const again = attempts.find(({ to }) => to === first.to);
+    if (!again) throw new Error('the number was not called again');
+    await record(here, again, { kind: 'unknown', cause: 'reset' });
+    await here.rows('DELETE FROM carillon.open_attempts WHERE to_number <> $1', [first.to]);
+    const clock = handClock();
+    const context = contextOf(here, { find: async () => ({ kind: 'listed', calls: [liveCall('C-old')] }) }, clock);
+    const state = createTendState();
+    await round(context, state);
+    await age(100);
+    clock.pass(100_000);
+    await round(context, state);
+    // Nothing else is in the list, which is whole by now: no call was made.
+    expect(await here.rows("SELECT call_id FROM carillon.attempts WHERE outcome = 'absent'")).toEqual([
+      { call_id: null },
+    ]);
+  });
+
+  it.each([
+    ['older than its intent', -3_600],
+    ['younger than its request may take effect', 60],
+    ['of which the carrier does not say when it was made', null],
+  ])('a call %s is not taken for its own before the list must show that one too', async (_, after_s) => {
+    const { mine } = await unknownAttempt();
+    const [open] = await here.rows<{ made_s: number }>(
+      'SELECT (intent_us / 1000000)::int AS made_s FROM carillon.open_attempts',
+    );
+    const made_s = open?.made_s ?? NaN;
+    const calls = [liveCall('C-other', after_s === null ? null : made_s + after_s)];
+    const clock = handClock();
+    const context = contextOf(here, { find: async () => ({ kind: 'listed', calls: [...calls] }) }, clock);
+    const [state, later] = [createTendState(), createTendState()];
+    const found = async () => (await here.rows('SELECT call_id FROM carillon.open_attempts'))[0]?.call_id;
+    await round(context, state);
+    // By one clock it must, by the other it need not yet.
+    clock.pass(86_400_000);
+    await round(context, state);
+    await age(86_400);
+    await round(context, later);
+    expect(await found()).toBeNull();
+    // Nobody can say which of two it is.
+    calls.push(liveCall('C-own', made_s));
+    await round(context, state);
+    expect(await jobStatus(here, mine.run_id)).toBe('needs_review');
+  });
+
+  it('is found at once where its call was made when it could be, and later where the clocks do not agree', async () => {
+    for (const [made_s, at_once] of [
+      [0, true],
+      [-3_600, false],
+    ] as const) {
+      const { mine } = await unknownAttempt();
+      // The carrier tells whole seconds.
+      const [open] = await here.rows<{ intent_s: number }>(
+        `UPDATE carillon.open_attempts SET intent_us = intent_us / 1000000 * 1000000 + 900000 WHERE run_id = $1
+         RETURNING (intent_us / 1000000)::int AS intent_s`,
+        [mine.run_id],
+      );
+      const call = liveCall(`C${mine.run_id}`, (open?.intent_s ?? NaN) + made_s);
+      const clock = handClock();
+      const context = contextOf(
+        here,
+        {
+          find: async () => ({ kind: 'listed', calls: [call] }),
+          fetchCall: async () => ({ kind: 'call', call }),
+        },
+        clock,
+      );
+      const state = createTendState();
+      const found = async () =>
+        await here.rows('SELECT call_id FROM carillon.open_attempts WHERE run_id = $1', [mine.run_id]);
+      await round(context, state);
+      expect(await found()).toEqual([{ call_id: at_once ? call.call_id : null }]);
+      await age(100);
+      clock.pass(100_000);
+      await round(context, state);
+      expect(await found()).toEqual([{ call_id: call.call_id }]);
+    }
   });
 
   it('goes to review only when its call can no longer be live, by both clocks', async () => {

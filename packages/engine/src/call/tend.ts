@@ -99,27 +99,31 @@ export async function expireDialing(db: Database, due: Due[]): Promise<number> {
 }
 
 /**
- * Call ids that belong to other attempts to the same lead: a call found in the carrier's list is this attempt's only
- * if it is none of them. Looks through the runs that were alive since `since_us`; each run's job by the index on leads,
- * which the bounds and their order ask for (docs/adr/0003).
+ * Those of the listed calls that are somebody's: another attempt's, whoever it called, or known to be unwanted. A call in
+ * the carrier's list is an attempt's only if it is none of them. They are looked up by their ids: the lead of an earlier
+ * call to the same number may be erased, or have another number by now.
  */
-export async function boundCallIds(db: Database, attempt: OpenAttempt, since_us: number): Promise<Set<string>> {
-  const rows = await inBusiness(db, attempt.business_id, (tx) =>
+export async function boundCallIds(
+  db: Database,
+  { business_id, carrier_account_id }: Pick<OpenAttempt, 'business_id' | 'carrier_account_id'>,
+  listed: string[],
+): Promise<Set<string>> {
+  if (listed.length === 0) return new Set();
+  const rows = await inBusiness(db, business_id, (tx) =>
     tx.query<{ call_id: string }>(
-      `SELECT a.call_id FROM carillon.outbound_call_runs r
+      `SELECT l.call_id FROM unnest($3::text[]) AS l (call_id)
        CROSS JOIN LATERAL (
-         SELECT seq FROM carillon.outbound_call_jobs
-         WHERE business_id = $1 AND run_id = r.run_id AND lead_id >= $2 AND lead_id <= $2 ORDER BY lead_id LIMIT 1) j
-       CROSS JOIN LATERAL (
-         SELECT call_id FROM carillon.attempts WHERE business_id = $1 AND run_id = r.run_id AND seq = j.seq OFFSET 0) a
-       WHERE r.business_id = $1 AND (r.ended_at IS NULL OR r.ended_at >= to_timestamp($3::float8 / 1000000))
-         AND a.call_id IS NOT NULL
+         SELECT 1 FROM carillon.attempts
+         WHERE business_id = $1 AND call_id = l.call_id AND carrier_account_id = $2) a
        UNION ALL
        SELECT call_id FROM carillon.open_attempts
-       WHERE business_id = $1 AND lead_id = $2 AND call_id IS NOT NULL
+       WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = ANY ($3)
        UNION ALL
-       SELECT call_id FROM carillon.unwanted_calls WHERE business_id = $1 AND carrier_account_id = $4`,
-      [attempt.business_id, attempt.lead_id, since_us, attempt.carrier_account_id],
+       SELECT l.call_id FROM unnest($3::text[]) AS l (call_id)
+       CROSS JOIN LATERAL (
+         SELECT 1 FROM carillon.unwanted_calls
+         WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = l.call_id) u`,
+      [business_id, carrier_account_id, listed],
     ),
   );
   return new Set(rows.map((row) => row.call_id));

@@ -53,7 +53,7 @@ export async function reviewForgotten(
   return { listed, forgotten, reviewed };
 }
 
-/** Call ids that attempts to these leads have, and calls that are known to be nobody's. Run by run as `boundCallIds`. */
+/** Call ids that attempts to these leads have, run by run, and calls that are known to be nobody's. */
 async function knownCallIds(
   tx: Tx,
   { carrier_account_id }: AccountToSettle,

@@ -90,9 +90,10 @@ export const DOINGS: readonly { name: string; run(doing: Doing): Promise<unknown
       const mine = { business_id: big.business_id, carrier_account_id: big.carrier_account_id, run_id: big.run_id };
       const seq = (Math.floor(big.jobs / 2) + 1) as Seq;
       await expireDialing(db, [...due, { ...mine, seq, errand: 'expire' }]);
-      const turn = await takeTurn(db, { ...mine, seq, errand: 'poll' }, 0);
-      if (!turn) throw new Error('no turn was to be had');
-      await boundCallIds(db, turn.attempt, turn.now_us);
+      if (!(await takeTurn(db, { ...mine, seq, errand: 'poll' }, 0))) throw new Error('no turn was to be had');
+      const listed = [`CA${big.run_id}-1`, `CB${seq}`, 'CA-of-somebody-else'];
+      const bound = await boundCallIds(db, mine, listed);
+      if (bound.size !== 2) throw new Error(`of ${listed.join(', ')} these are found: ${[...bound].join(', ')}`);
     },
   },
   { name: 'fill', run: ({ db, big, limits }) => fillAhead(db, big.business_id, big.filling, limits) },
