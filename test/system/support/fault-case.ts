@@ -203,6 +203,7 @@ export async function createCase(options: CaseOptions = {}) {
      */
     async holdWatch(): Promise<() => Promise<void>> {
       const client = new pg.Client({ connectionString: database.superuserUrl });
+      client.on('error', () => {});
       await client.connect();
       await client.query('BEGIN');
       const held = async () => (await client.query('SELECT FROM carillon.witnesses FOR UPDATE')).rowCount === 1;
@@ -237,7 +238,9 @@ export async function createCase(options: CaseOptions = {}) {
     /** The process died at the point, by SIGKILL and by nothing else. */
     async diedAt(process: Running, point: string, expect: ExpectStatic): Promise<void> {
       const reached = () => process.stderr().includes(`fault point ${point}, passing`);
-      await until(reached, { deadline_ms: DEADLINE_MS, what: `a process at ${point}: ${process.stderr()}` });
+      await until(reached, { deadline_ms: DEADLINE_MS, what: `a process at ${point}` }).catch((cause: unknown) => {
+        throw new Error(`it does not come to ${point}; it said: ${process.stdout()}${process.stderr()}`, { cause });
+      });
       expect(await process.ended).toBe('SIGKILL');
     },
 
