@@ -65,6 +65,22 @@ export const noticeMutants: Mutant[] = [
     catcher: { test: RESTORE, title: 'an older state, by a process that lived through it' },
   },
   {
+    name: 'memory-without-place',
+    what: 'what the dead remember, against a database that has runs and no place',
+    file: WATCH,
+    find: 'if (place === null && !(await hasRuns(db))) return [];',
+    replace: 'if (place === null) return [];',
+    catcher: { test: RESTORE, title: 'a state from before any process wrote down where it stood' },
+  },
+  {
+    name: 'memory-of-another',
+    what: 'that it is not held against a new database',
+    file: WATCH,
+    find: 'if (place === null && !(await hasRuns(db))) return [];',
+    replace: '',
+    catcher: { test: RESTORE, title: 'a state from before any process wrote down where it stood' },
+  },
+  {
     name: 'noticed-once',
     what: 'that of several processes one notices a restore',
     file: STATE,

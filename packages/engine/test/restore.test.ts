@@ -215,6 +215,26 @@ describe('what is noticed', () => {
     }
   });
 
+  it('a state from before any process wrote down where it stood, by what the dead have left, where it has a run', async () => {
+    const directory = await mkdtemp(path.join(tmpdir(), 'carillon-memory-'));
+    const before = async () => {
+      await fixture.rows('DELETE FROM carillon.witnesses');
+      await fixture.rows('UPDATE carillon.installation_state SET place = NULL');
+    };
+    try {
+      await watchAs('dead', directory);
+      // A new database, of which whoever left this behind knew nothing.
+      await before();
+      expect((await watchAs('first', directory)).noticed).toEqual([]);
+      await startRun(fixture, await createTenant(fixture));
+      await before();
+      const { noticed } = await watchAs('heir', directory);
+      expect(noticed).toEqual([expect.stringMatching(/does not know (dead|first), which had written to it$/)]);
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+
   it('that a restore which was noticed is forgotten', async () => {
     const { watch } = await watchAs('survivor');
     const putBack = await snapshot();

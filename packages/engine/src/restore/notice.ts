@@ -39,6 +39,12 @@ export async function suspectRestore(
   return noticed.length > 0;
 }
 
+/** Whether anybody was ever to be called. */
+export async function hasRuns(db: Database): Promise<boolean> {
+  const runs = await discover(db, 'SELECT run_id FROM carillon.outbound_call_runs LIMIT 1');
+  return runs.length > 0;
+}
+
 /**
  * Pauses every run that would go on, with the reason; live calls end by themselves. To be done again and again while a
  * restore is not acknowledged: runs may be made meanwhile. Returns how many it paused.

@@ -1,7 +1,7 @@
 import type { Actor } from '../actor.ts';
 import { type Database, queryGlobal } from '../db/database.ts';
 import { forgetMemories, type MemoryFile, openMemoryFile, readMemories } from './memory-file.ts';
-import { pauseForRestore, suspectRestore } from './notice.ts';
+import { hasRuns, pauseForRestore, suspectRestore } from './notice.ts';
 import { objection, readRestoreState, settleHere, type Recollection, type RestoreState } from './state.ts';
 
 /** How often each process writes to its row and looks whether the database is the one that it knows. */
@@ -43,16 +43,17 @@ export function watchForRestore(options: WatchOptions): RestoreWatch {
   let closed = false;
 
   /** What others left behind who are gone is looked at once, before anything is claimed. */
-  async function hearTheDead(): Promise<Recollection[]> {
+  async function hearTheDead({ place }: RestoreState): Promise<Recollection[]> {
     if (options.memory_dir === undefined || file !== null) return [];
+    // Where no process has ever been, and nobody was ever to be called, the dead were in another database.
+    if (place === null && !(await hasRuns(db))) return [];
     const memories = await readMemories(options.memory_dir, FORGET_AFTER_DAYS);
     return memories.filter((memory) => memory.witness_id !== witness_id);
   }
 
   async function beat(): Promise<void> {
     let state = await readRestoreState(db);
-    // In a database in which no process has ever been, the dead were in another one.
-    const earlier = state.place === null ? [] : await hearTheDead();
+    const earlier = await hearTheDead(state);
     if (state.place === null) {
       await settleHere(db);
       state = await readRestoreState(db);
