@@ -174,6 +174,17 @@ describe('an attempt whose answer was lost', () => {
     expect((await claimOnce(fixture, mine)).state).toBe('halted');
     await expectTrue(run_id);
   });
+
+  it('that was refused by what the carrier said, and called all the same, is taken back', async () => {
+    const { run_id, attempt } = await oneAttempt(3);
+    await record(fixture, attempt, { kind: 'rejected', code: '21211', class: 'contact' });
+    expect(await jobStatus(run_id)).toBe('failed');
+    expect(await record(fixture, attempt, live('C1', 'ringing'))).toBe('applied');
+    expect(await jobStatus(run_id)).toBe('in_progress');
+    await record(fixture, attempt, ended('C1', 'completed'));
+    expect(await jobStatus(run_id)).toBe('completed');
+    await expectTrue(run_id);
+  });
 });
 
 describe('a stop', () => {
