@@ -88,7 +88,7 @@ export {
 } from './business/keys.ts';
 export { listBusinesses } from './business/businesses.ts';
 export { enterBusiness } from './business/enter-business.ts';
-export { parseReportCursor, type ReportCursor, securityReport } from './business/security-report.ts';
+export { parseReportCursor, type ReportCursor, securityReport, sharedNumbers } from './business/security-report.ts';
 export {
   authenticateSystem,
   createSystemKey,

@@ -53,6 +53,7 @@ const NO_BUSINESS: Record<string, string> = {
   listBusinesses: 'for system administrators: names alone',
   enterBusiness: 'the audited way in',
   securityReport: 'for system administrators',
+  sharedNumbers: 'the same',
   recordStrangers: 'the trail of the installation',
   // Look for work across all businesses, and do it inside each: neighbours.test.ts.
   endOverdueRuns: 'looks for work of all',

@@ -9,7 +9,7 @@ import {
   startCanaryRun,
   withReceipts,
 } from '@carillon/engine';
-import { lookAtCarriers, lookAtCredentials, readAccounts, readOwnAccounts } from './beyond/accounts.ts';
+import { lookAtCarriers, lookAtCredentials, lookAtNumbers, readAccounts, readOwnAccounts } from './beyond/accounts.ts';
 import { lookAtClocks } from './beyond/clocks.ts';
 import { lookAtConnections, lookAtDurability, lookAtTransactions } from './beyond/server.ts';
 import { backlog, lookAtBacklog, lookAtLeases, lookAtWorkers, settleWithinS } from './beyond/workers.ts';
@@ -91,6 +91,7 @@ async function lookBeyond(check: Check): Promise<ReadinessResult[]> {
       return await lookAtCredentials(check, accounts, businesses_left_out);
     }),
     await prove(clock, 'carriers', async () => lookAtCarriers((await readAccounts(check)).accounts)),
+    await prove(clock, 'numbers', () => lookAtNumbers(check)),
     await prove(clock, 'clocks', () => lookAtClocks(check)),
     await prove(clock, 'transactions', () => lookAtTransactions(check)),
     await prove(clock, 'connections', () => lookAtConnections(check)),

@@ -103,6 +103,23 @@ describe('what is looked at beyond the seven', () => {
     expect(credentials?.sentence).toContain('CARILLON_SECRET is not the one that it was sealed with');
   });
 
+  it('finds a number from which two businesses call through one account at the carrier', async () => {
+    expect(of(report, 'numbers')).toMatchObject({ ok: true, evidence: { shared: 0 } });
+    const theirs = await createCarrierAccount(db, others, accountOf('AC1'), options.secret, actor);
+    const shared = of(await check(), 'numbers');
+    expect(shared).toMatchObject({
+      ok: false,
+      evidence: {
+        shared: 1,
+        each: [[mine, { business_id: others, carrier_account_id: theirs.carrier_account_id }]],
+      },
+    });
+    expect(shared.sentence).toMatch(/a call of the one could be taken for the other’s/);
+    expect(JSON.stringify(shared)).not.toContain('+972');
+    await rows('DELETE FROM carillon.lanes WHERE business_id = $1', [others]);
+    await rows('DELETE FROM carillon.carrier_accounts WHERE business_id = $1', [others]);
+  }, 60_000);
+
   it('asks the carriers when it is told to, for nothing but their calls of the last minute', async () => {
     const asked = await check({ ask_carrier: true });
     expect(of(asked, 'credentials')).toMatchObject({ ok: true, evidence: { accounts: 1, asked: 1 } });

@@ -36,7 +36,7 @@ export async function securityReport(
   const page = keysetPage(rows, options.limit, ({ at_us, origin, event_id }) => `${at_us}-${origin}-${event_id}`);
   const owners = await findOwners(db, page.items);
   const items = page.items.map((row) => viewEvent(row, owners));
-  return { items, next: page.next, shared_numbers: await readSharedNumbers(db) };
+  return { items, next: page.next, shared_numbers: await sharedNumbers(db) };
 }
 
 interface EventRow {
@@ -153,7 +153,8 @@ function isOwner(owner: Owner, event: EventRow): boolean {
   );
 }
 
-async function readSharedNumbers(db: Database): Promise<SharedNumber[]> {
+/** Which of these calls is whose can't be told by their numbers, and one business sees nothing of another's attempts. */
+export async function sharedNumbers(db: Database): Promise<SharedNumber[]> {
   return await discover<SharedNumber>(
     db,
     `SELECT a.base_url, a.account_sid, n AS from_number,

@@ -1,5 +1,5 @@
 import type { BusinessId } from '@carillon/contract';
-import { type AccountState, findBusinesses, readAccountStates, readCredentials } from '@carillon/engine';
+import { type AccountState, findBusinesses, readAccountStates, readCredentials, sharedNumbers } from '@carillon/engine';
 import { BOUNDS, type Check } from '../options.ts';
 import { capital, type Finding } from '../prove.ts';
 
@@ -73,6 +73,19 @@ async function tryCredentials(
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
+}
+
+/** From which one account at a carrier calls for several businesses: a lost call is looked for by its two numbers. */
+export async function lookAtNumbers({ db }: Check): Promise<Finding> {
+  const shared = await sharedNumbers(db);
+  const evidence = { shared: shared.length, each: shared.slice(0, NAMED).map(({ accounts }) => accounts) };
+  if (shared.length === 0)
+    return { ok: true, sentence: 'No two businesses call from one number of one account at a carrier', evidence };
+  return {
+    ok: false,
+    sentence: `Numbers of one account at a carrier from which several businesses call: ${shared.length}; where an answer is lost, a call of the one could be taken for the other’s. Give each its own number`,
+    evidence,
+  };
 }
 
 /** Lanes that are halted, and carriers that have gone silent about live calls. */
