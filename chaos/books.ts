@@ -28,7 +28,7 @@ export function readCalls(ledger: readonly LedgerEntry[]): Call[] {
   });
 }
 
-/** An attempt as it stands in the rows at the end, in its newest revision. */
+/** An attempt, as one of its revisions has it. */
 export interface AttemptRow {
   business_id: number;
   run_id: number;
@@ -63,10 +63,23 @@ export interface RunRow {
 export interface Rows {
   runs: RunRow[];
   jobs: JobRow[];
+  /** As they stand at the end, in their newest revision. */
   attempts: AttemptRow[];
+  /** What was believed of them before late evidence, in the order of the revisions. */
+  earlier: AttemptRow[];
 }
 
 export async function readRows(postgres: Postgres): Promise<Rows> {
+  const revisions = await postgres.rows<AttemptRow & { newest: boolean }>(
+    `SELECT business_id, run_id, seq, attempt_no, carrier_account_id, intent_us, outcome, cause,
+       revision = max(revision) OVER (PARTITION BY business_id, run_id, seq, attempt_no) AS newest
+     FROM (SELECT business_id, run_id, seq, attempt_no, revision, carrier_account_id, intent_us, outcome, cause
+           FROM carillon.attempts
+           UNION ALL
+           SELECT business_id, run_id, seq, attempt_no, revision, carrier_account_id, intent_us, 'open', cause
+           FROM carillon.open_attempts) every
+     ORDER BY business_id, run_id, seq, attempt_no, revision`,
+  );
   return {
     runs: await postgres.rows<RunRow>(
       `SELECT business_id, run_id, status, total_leads, concurrency, reclaim_count, last_error
@@ -81,15 +94,7 @@ export async function readRows(postgres: Postgres): Promise<Rows> {
        JOIN carillon.outbound_call_runs r USING (business_id, run_id)
        JOIN carillon.leads l USING (business_id, lead_id) ORDER BY j.business_id, j.run_id, j.seq`,
     ),
-    attempts: await postgres.rows<AttemptRow>(
-      `SELECT DISTINCT ON (business_id, run_id, seq, attempt_no) business_id, run_id, seq, attempt_no,
-         carrier_account_id, intent_us, outcome, cause
-       FROM (SELECT business_id, run_id, seq, attempt_no, revision, carrier_account_id, intent_us, outcome, cause
-             FROM carillon.attempts
-             UNION ALL
-             SELECT business_id, run_id, seq, attempt_no, revision, carrier_account_id, intent_us, 'open', cause
-             FROM carillon.open_attempts) every
-       ORDER BY business_id, run_id, seq, attempt_no, revision DESC`,
-    ),
+    attempts: revisions.filter(({ newest }) => newest),
+    earlier: revisions.filter(({ newest }) => !newest),
   };
 }

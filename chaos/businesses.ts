@@ -14,6 +14,8 @@ interface Kind {
   name: string;
   policy: Partial<Policy>;
   carrier: Lane;
+  /** 1 when left out. Each list is called through all of them at once, by a run for each. */
+  accounts?: number;
 }
 
 const BRISK: Lane = {
@@ -24,7 +26,7 @@ const BRISK: Lane = {
 };
 
 const KINDS: readonly Kind[] = [
-  { name: 'a good line', policy: {}, carrier: BRISK },
+  { name: 'a good line, twice, for the same people', policy: {}, carrier: BRISK, accounts: 2 },
   {
     name: 'people who are busy or out',
     policy: { retry: { busy: { times: 2, after_s: 1 }, no_answer: { times: 1, after_s: 2 } } },
@@ -58,29 +60,35 @@ const KINDS: readonly Kind[] = [
   },
 ];
 
+/** A carrier account, and the limits of its lane. */
+export interface Account {
+  account_sid: string;
+  carrier_account_id: number;
+  lines: number;
+  calls_per_second: number;
+}
+
 export interface Business {
   business_id: number;
   name: string;
   key: string;
-  account_sid: string;
-  carrier_account_id: number;
   policy: Partial<Policy>;
-  lines: number;
-  calls_per_second: number;
+  accounts: Account[];
   /** In the order in which they are to be started. */
   campaigns: Campaign[];
 }
 
-/** A list of people whom a run will call: nobody is in two of them. */
+/** A list of people whom a run will call. Nobody is in two lists, and a list has one run for each account. */
 export interface Campaign {
   list_id: number;
+  carrier_account_id: number;
   leads: number;
   concurrency: number;
   /** Since the beginning of the faults. */
   starts_at_ms: number;
 }
 
-const Account = z.object({ carrier_account_id: z.number() });
+const Created = z.object({ carrier_account_id: z.number() });
 const List = z.object({ list_id: z.number() });
 const Imported = z.object({ accepted: z.number() });
 
@@ -108,46 +116,53 @@ export async function createBusinesses(
   let number = 0;
   for (const [index, kind] of KINDS.entries()) {
     const leads = Math.floor(wanted.leads / KINDS.length) + (index < wanted.leads % KINDS.length ? 1 : 0);
+    const people = Math.ceil(leads / (kind.accounts ?? 1));
     const { business_id, key } = await createBusiness(db, { name: kind.name }, localActor('chaos'));
-    const account_sid = `AC${business_id}`;
-    const calls_per_second = Math.max(SLOWEST_PER_SECOND, Math.ceil((RESERVE * leads) / (wanted.minutes * 60)));
+    const calls_per_second = Math.max(SLOWEST_PER_SECOND, Math.ceil((RESERVE * people) / (wanted.minutes * 60)));
     const lines = LINES_PER_START * calls_per_second;
-    await here.carrier.behave(account_sid, kind.carrier);
-    const account = await client.ask(key, 'POST', '/api/carrier_accounts', {
-      name: 'main',
-      driver: 'twilio',
-      base_url: here.carrier_base_url,
-      account_sid,
-      auth_token: 'token',
-      from_numbers: ['+97231110000', '+97231110001'],
-      concurrency_limit: lines,
-      calls_per_second,
-    });
-    const { carrier_account_id } = Account.parse(account.body);
-    const sizes = divide(leads, random);
+    const accounts: Account[] = [];
+    for (let n = 0; n < (kind.accounts ?? 1); n++) {
+      const account_sid = n === 0 ? `AC${business_id}` : `AC${business_id}x${n}`;
+      await here.carrier.behave(account_sid, kind.carrier);
+      const account = { account_sid, lines, calls_per_second };
+      accounts.push({ ...account, carrier_account_id: await createAccount(here, client, key, account) });
+    }
+    const sizes = divide(people, random);
     const starts = sizes.map(() => random.next() * STARTS_WITHIN * wanted.minutes * 60_000).sort((a, b) => a - b);
     const campaigns: Campaign[] = [];
     for (const [n, size] of sizes.entries()) {
       const list_id = await createList(client, key, number, size);
       number += size;
-      const concurrency = random.whole(Math.ceil(lines / RUN_LINES_LEAST), Math.ceil(lines / RUN_LINES_MOST));
-      campaigns.push({ list_id, leads: size, concurrency, starts_at_ms: n === 0 ? 0 : (starts[n] ?? 0) });
+      const starts_at_ms = n === 0 ? 0 : (starts[n] ?? 0);
+      for (const { carrier_account_id } of accounts) {
+        const concurrency = random.whole(Math.ceil(lines / RUN_LINES_LEAST), Math.ceil(lines / RUN_LINES_MOST));
+        campaigns.push({ list_id, carrier_account_id, leads: size, concurrency, starts_at_ms });
+      }
     }
     const { name, policy } = kind;
-    businesses.push({
-      business_id,
-      name,
-      key,
-      account_sid,
-      carrier_account_id,
-      policy,
-      lines,
-      calls_per_second,
-      campaigns,
-    });
+    businesses.push({ business_id, name, key, policy, accounts, campaigns });
   }
   await db.close();
   return businesses;
+}
+
+async function createAccount(
+  here: Installation,
+  client: Client,
+  key: string,
+  { account_sid, lines, calls_per_second }: Omit<Account, 'carrier_account_id'>,
+): Promise<number> {
+  const made = await client.ask(key, 'POST', '/api/carrier_accounts', {
+    name: account_sid,
+    driver: 'twilio',
+    base_url: here.carrier_base_url,
+    account_sid,
+    auth_token: 'token',
+    from_numbers: ['+97231110000', '+97231110001'],
+    concurrency_limit: lines,
+    calls_per_second,
+  });
+  return Created.parse(made.body).carrier_account_id;
 }
 
 /** Into runs of different sizes. */

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Carrier } from './carrier.ts';
 import type { Installation, Post } from './installation.ts';
-import { TRIAL } from './limits.ts';
+import { LONGEST_TIMEOUT_MS, TRIAL } from './limits.ts';
 import type { Fault, FaultKind } from './plan.ts';
 import type { Random } from './random.ts';
 import type { Disturbance, RecoveryWatch } from './recovery.ts';
@@ -19,6 +19,8 @@ type Deed = (scene: Scene, fault: Fault) => Promise<void>;
 type Lane = Parameters<Carrier['disturb']>[0];
 
 const LATE_RESPONSE_MS: [number, number] = [3_000, 5_000];
+/** No request waits that long. What they ask for arrives in time: more than what is declared would be a lie. */
+export const ANSWERS_HELD_MS: readonly [number, number] = [LONGEST_TIMEOUT_MS + 500, LONGEST_TIMEOUT_MS + 3_000];
 /** With what may hold a request up on its way, still below the declared delay. */
 const LATE_EFFECT_MS: [number, number] = [300, 1_200];
 const HELD_MS: readonly [number, number] = [100, 400];
@@ -80,6 +82,11 @@ const DEEDS: Record<FaultKind, Deed> = {
     await pause(lasts_ms);
     here.to_carrier.delay(0);
   },
+  async answers_held({ here }, { random, lasts_ms }) {
+    const release = here.to_carrier.holdAnswers(random.between(...ANSWERS_HELD_MS));
+    await pause(lasts_ms);
+    release();
+  },
   response_lost: (scene, fault) => disturb(scene, fault, { lose_response: fault.random.pick([0.3, 0.6, 1]) }),
   response_late: (scene, fault) => disturb(scene, fault, { response_delay_ms: LATE_RESPONSE_MS }),
   effect_late: (scene, fault) => disturb(scene, fault, { effect_delay_ms: LATE_EFFECT_MS }),
@@ -127,10 +134,12 @@ function choose({ here }: Scene, kind: Post['kind'], random: Random): Post {
 
 async function replace(scene: Scene, post: Post, random: Random): Promise<void> {
   const { here, recovery } = scene;
-  here.log(`  kill -9 ${post.name} (${post.identity})`);
-  const { identity } = post;
-  await here.empty(post);
-  if (post.kind === 'worker') recovery.gone(identity);
+  const { identity, process } = post;
+  if (process) {
+    here.log(`  kill -9 ${post.name} (${identity})`);
+    await here.empty(post);
+    if (post.kind === 'worker' && identity !== '') recovery.gone(identity);
+  }
   await pause(random.between(TRIAL.dead_least_ms, TRIAL.dead_most_ms));
   await fillAgain(scene, post);
 }
@@ -141,11 +150,13 @@ async function stopAndWake({ here, recovery }: Scene, post: Post, lasts_ms: numb
   here.log(`  SIGSTOP ${post.name} (${post.identity})`);
   post.stopped = true;
   process.signal('SIGSTOP');
-  const gone = post.kind === 'worker' ? recovery.gone(post.identity) : null;
+  const gone = post.kind === 'worker' && post.identity !== '' ? recovery.gone(post.identity) : null;
   await pause(lasts_ms);
+  // Somebody may have killed it as it stood.
+  if (post.process !== process) return;
   gone?.back();
   process.signal('SIGCONT');
-  if (post.process === process) post.stopped = false;
+  post.stopped = false;
 }
 
 async function endInPeace(scene: Scene, post: Post): Promise<void> {
@@ -153,8 +164,10 @@ async function endInPeace(scene: Scene, post: Post): Promise<void> {
   if (!process || post.stopped) return;
   // From here on its end is no surprise.
   post.process = null;
+  const leaving = post.kind === 'worker' ? scene.recovery.leaves(post.identity) : null;
   process.signal('SIGTERM');
   await process.ended;
+  leaving?.left();
   await fillAgain(scene, post);
 }
 

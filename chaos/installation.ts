@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Carrier, createCarrier } from './carrier.ts';
-import { LIMITS, TRIAL } from './limits.ts';
+import { CARRIER_REQUEST_TIMEOUT_MS, LIMITS, TRIAL } from './limits.ts';
 import { type Postgres, startPostgres } from './postgres.ts';
 import { createProcesses, type Environment, type Running } from './processes.ts';
 import { type Proxy, startProxy } from './proxy.ts';
@@ -19,7 +19,7 @@ export interface Post {
   process: Running | null;
   /** Stopped with SIGSTOP. */
   stopped: boolean;
-  /** A worker's id; an API's address. */
+  /** A worker's id; an API's address. Empty until it has said so. */
   identity: string;
   /** Where a worker's metrics are. */
   metrics_url: string;
@@ -52,6 +52,7 @@ function environmentOf(appUrl: string, api_url: string): Environment {
   const limits = Object.entries(LIMITS).map(([name, value]) => [`CARILLON_${name.toUpperCase()}`, String(value)]);
   return {
     ...Object.fromEntries(limits),
+    CARILLON_CARRIER_REQUEST_TIMEOUT_MS: String(CARRIER_REQUEST_TIMEOUT_MS),
     CARILLON_REQUESTS_PER_MINUTE: '1000000',
     CARILLON_LOG_LEVEL: 'warn',
     CARILLON_SECRET: randomBytes(32).toString('base64'),
@@ -66,11 +67,20 @@ function at(url: string, port: number): string {
   return other.toString();
 }
 
+/** Says so when a process ends without having been taken from its place before. */
+export function watchEnd(post: Post, process: Running, unplanned: string[]): void {
+  void process.ended.then((how) => {
+    if (post.process !== process) return;
+    post.process = null;
+    unplanned.push(`${post.name} (${post.identity}) ended by itself with ${how}`);
+  });
+}
+
 /** `seed` decides the fate of each call at the carrier. */
 export async function createInstallation(
   dir: string,
   seed: number,
-  log: (line: string) => void,
+  { log, atWork }: { log(line: string): void; atWork(worker_id: string): void },
 ): Promise<Installation> {
   const logs = path.join(dir, 'logs');
   mkdirSync(logs, { recursive: true });
@@ -96,7 +106,9 @@ export async function createInstallation(
   let turn = 0;
   const posts: Post[] = [];
   const balancer = await startProxy(() => {
-    const apis = posts.filter(({ kind, process }) => kind === 'api' && process && !process.over());
+    const apis = posts.filter(
+      ({ kind, process, identity }) => kind === 'api' && process && !process.over() && identity !== '',
+    );
     const first = turn++ % Math.max(1, apis.length);
     return [...apis.slice(first), ...apis.slice(0, first)].map(({ identity }) => ({
       host,
@@ -118,14 +130,14 @@ export async function createInstallation(
     const own = { ...env, CARILLON_DATA_DIR: path.join(dir, 'machines', post.name) };
     const fresh = processes.start(post.name, args, post.kind === 'api' ? own : { ...own, CARILLON_METRICS_PORT: '0' });
     post.process = fresh;
-    void fresh.ended.then((how) => {
-      if (post.process !== fresh) return;
-      post.process = null;
-      unplanned.push(`${post.name} (${post.identity}) ended by itself with ${how}`);
-    });
+    // Not its predecessor's: who is killed before it has said its name must not be taken for that one.
+    post.identity = '';
+    watchEnd(post, fresh, unplanned);
     const [, identity = ''] = await fresh.says(post.kind === 'api' ? /listens at (\S+)/ : /worker (\S+) looks/);
-    if (post.kind === 'worker') post.metrics_url = (await fresh.says(/metrics are at (\S+)/))[1] ?? '';
     post.identity = identity;
+    if (post.kind !== 'worker') return;
+    if (!fresh.over()) atWork(identity);
+    post.metrics_url = (await fresh.says(/metrics are at (\S+)/))[1] ?? '';
   }
 
   await Promise.all(posts.map(fill));

@@ -1,20 +1,20 @@
 import type { Retry } from '@carillon/contract';
 import type { z } from 'zod';
 import type { AttemptRow, Call, JobRow, Rows } from './books.ts';
-import type { Business } from './businesses.ts';
+import type { Account, Business } from './businesses.ts';
 import { LIMITS } from './limits.ts';
 import { jobKey, type Promised, runKey, type Workload } from './workload.ts';
 
 /** Everything there is to judge by: what was promised, what the rows say, what the carrier wrote down. */
 export interface Evidence {
   businesses: readonly Business[];
-  workload: Pick<Workload, 'started' | 'promised' | 'asked'>;
+  workload: Pick<Workload, 'started' | 'promised' | 'asked' | 'wrong'>;
   rows: Rows;
   /** In the order in which the carrier accepted them. */
   calls: readonly Call[];
 }
 
-const keyOf = ({ business_id, run_id, seq }: { business_id: number; run_id: number; seq: number }) =>
+export const keyOf = ({ business_id, run_id, seq }: { business_id: number; run_id: number; seq: number }) =>
   jobKey(business_id, run_id, seq);
 
 /** As the retry policy calls them; a call that was hung up or cancelled is never made again. */
@@ -26,7 +26,9 @@ const OUTCOMES: Partial<Record<Call['status'], 'busy' | 'no_answer' | 'failed'>>
 
 /** Second calls, by the carrier's books, that neither the policy nor a person asked for; each in a sentence. */
 export function findDoubles({ businesses, workload, calls }: Evidence): string[] {
-  const policies = new Map(businesses.map(({ account_sid, policy }) => [account_sid, policy.retry ?? {}]));
+  const policies = new Map(
+    businesses.flatMap(({ accounts, policy }) => accounts.map((one) => [one.account_sid, policy.retry ?? {}])),
+  );
   const doubles: string[] = [];
   for (const mine of Map.groupBy(calls, ({ account, to }) => `${account} ${to}`).values()) {
     const [first] = mine;
@@ -150,26 +152,52 @@ export interface LimitFigures {
 export function judgeLimits({ businesses, rows, calls }: Evidence): LimitFigures {
   const figures: LimitFigures = { broken: [], most_live: 0, most_live_limit: 0, most_starts_per_second: 0 };
   const concurrency = new Map(rows.runs.map((run) => [runKey(run.business_id, run.run_id), run.concurrency]));
-  for (const business of businesses) {
-    const mine = calls.filter(({ account }) => account === business.account_sid);
+  for (const account of businesses.flatMap(({ accounts }) => accounts)) {
+    const mine = calls.filter((call) => call.account === account.account_sid);
     const live = mostLive(mine);
-    if (live > business.lines)
+    if (live > account.lines)
       figures.broken.push(
-        `business ${business.business_id} had ${live} calls live, its lane has ${business.lines} lines`,
+        `account ${account.carrier_account_id} had ${live} calls live, its lane has ${account.lines} lines`,
       );
-    if (live / business.lines >= figures.most_live / Math.max(1, figures.most_live_limit))
-      Object.assign(figures, { most_live: live, most_live_limit: business.lines });
+    if (live / account.lines >= figures.most_live / Math.max(1, figures.most_live_limit))
+      Object.assign(figures, { most_live: live, most_live_limit: account.lines });
     for (const [run, own] of byRun(mine)) {
       const most = mostLive(own);
       const limit = concurrency.get(run) ?? 0;
       if (most > limit) figures.broken.push(`run ${run} had ${most} calls live, and may have ${limit}`);
     }
-    const attempts = rows.attempts.filter(({ business_id }) => business_id === business.business_id);
-    figures.broken.push(...findHasty(business, attempts, mine));
+    const attempts = rows.attempts.filter((one) => one.carrier_account_id === account.carrier_account_id);
+    figures.broken.push(...findHasty(account, attempts, mine));
     figures.most_starts_per_second = Math.max(figures.most_starts_per_second, mostStartsPerSecond(mine));
   }
   return figures;
 }
+
+/**
+ * Calls of one business to a number that was on the line for it already, through whichever account and for whichever
+ * run: whoever talks hears it ring again.
+ */
+export function findOverlaps({ businesses, calls }: Evidence): string[] {
+  const owners = new Map(
+    businesses.flatMap(({ accounts, business_id }) => accounts.map((one) => [one.account_sid, business_id])),
+  );
+  const overlaps: string[] = [];
+  for (const mine of Map.groupBy(calls, ({ account, to }) => `${owners.get(account)} ${to}`).values()) {
+    const [first, ...others] = mine.toSorted((a, b) => a.created_us - b.created_us);
+    let last = first;
+    for (const call of others) {
+      if (last && endOf(last) > call.created_us)
+        overlaps.push(
+          `${nameOf(call)} began ${ms(call.created_us - last.created_us)} after ${nameOf(last)}, which was live`,
+        );
+      if (!last || endOf(call) > endOf(last)) last = call;
+    }
+  }
+  return overlaps;
+}
+
+const endOf = ({ ended_us }: Call): number => ended_us ?? Number.POSITIVE_INFINITY;
+const nameOf = ({ sid, attempt }: Call): string => `call ${sid} of ${attempt ? keyOf(attempt) : 'nobody'}`;
 
 /** The most calls that existed at once. */
 export function mostLive(calls: readonly Pick<Call, 'created_us' | 'ended_us'>[]): number {
@@ -202,42 +230,18 @@ const CLOCKS_US = 20_000;
  * own time. A call that began before its claim's first start was not paced. (How many starts were committed in any span
  * of time is the auditor's to judge.)
  */
-function findHasty(business: Business, attempts: readonly AttemptRow[], calls: readonly Call[]): string[] {
+function findHasty({ calls_per_second }: Account, attempts: readonly AttemptRow[], calls: readonly Call[]): string[] {
   const claims = [...Map.groupBy(attempts, ({ intent_us }) => intent_us)].sort(([a], [b]) => a - b);
   const earliest_us = new Map<string, number>();
   let tat_us = 0;
   for (const [intent_us, claimed] of claims) {
     const first_us = Math.max(tat_us, intent_us);
     for (const attempt of claimed) earliest_us.set(`${keyOf(attempt)}/${attempt.attempt_no}`, first_us);
-    tat_us = first_us + (claimed.length * 1_000_000) / business.calls_per_second;
+    tat_us = first_us + (claimed.length * 1_000_000) / calls_per_second;
   }
   return calls.flatMap(({ sid, created_us, attempt }) => {
     const from_us = attempt && earliest_us.get(`${keyOf(attempt)}/${attempt.attempt_no}`);
     if (!from_us) return [`call ${sid} belongs to no attempt`];
     return created_us < from_us - CLOCKS_US ? [`call ${sid} began ${ms(from_us - created_us)} before its time`] : [];
   });
-}
-
-export interface Reviews {
-  /** Leads of which nobody could say whether they were called, those that a person has resolved included. */
-  total: number;
-  /** By what kept the carrier's answer away. */
-  causes: Record<string, number>;
-  /** Proven never called, and left to a person because their business wants it so. */
-  by_policy: number;
-}
-
-export function countReviews({ businesses, rows, workload }: Evidence): Reviews {
-  const by_policy = new Set(businesses.filter(({ policy }) => policy.review_always).map((one) => one.business_id));
-  const unknown = rows.attempts.filter(({ outcome }) => outcome === 'unknown');
-  const causes: Record<string, number> = {};
-  for (const { cause } of unknown) causes[cause ?? 'no cause'] = (causes[cause ?? 'no cause'] ?? 0) + 1;
-  const total = new Set(unknown.map(keyOf));
-  const left = rows.jobs.filter(
-    (job) =>
-      by_policy.has(job.business_id) &&
-      (job.status === 'needs_review' || workload.asked.resolved.has(keyOf(job))) &&
-      !total.has(keyOf(job)),
-  );
-  return { total: total.size, causes, by_policy: left.length };
 }

@@ -16,12 +16,22 @@ export const LIMITS: Limits = {
   ring_timeout_ms: 2_000,
   /**
    * Calls talk for two seconds at most. This is also how long an unknown attempt is asked about before a person has to
-   * decide, and the carrier must be back by then.
+   * decide: the carrier must be back by then, its answers in time, and the database there to say who is to be asked.
    */
-  call_max_ms: 12_000,
+  call_max_ms: 20_000,
   lane_halt_first_ms: 100,
   lane_halt_longest_ms: 500,
 };
+
+/** Of every request to a carrier but the one for a call. */
+export const CARRIER_REQUEST_TIMEOUT_MS = 2_000;
+
+/** No request of ours waits for a carrier longer than that: for its connection, its answer to a call or to anything else. */
+export const LONGEST_TIMEOUT_MS = Math.max(
+  LIMITS.dial_deadline_ms,
+  LIMITS.dial_response_timeout_ms,
+  CARRIER_REQUEST_TIMEOUT_MS,
+);
 
 /** A worker's runs are claimed again this long after its lease has run out, at the latest. */
 export const RECLAIM_MORE_MS = 2_000;

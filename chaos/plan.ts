@@ -31,7 +31,12 @@ const KINDS = {
   carrier_cut: { weight: 8, about: 'connections to the carrier reset in the middle' },
   carrier_held: { weight: 4, lasts_ms: [1_000, 3_000], about: 'requests to the carrier held up on the way' },
   response_lost: { weight: 7, lasts_ms: [800, 3_000], about: 'responses lost after the call was accepted' },
-  response_late: { weight: 6, lasts_ms: [800, 3_000], about: 'responses later than every time-out' },
+  response_late: { weight: 6, lasts_ms: [800, 3_000], about: 'answers to new calls later than their time-out' },
+  answers_held: {
+    weight: 5,
+    lasts_ms: [1_500, 4_000],
+    about: 'answers to every kind of request to the carrier later than every time-out',
+  },
   effect_late: { weight: 5, lasts_ms: [1_500, 4_000], about: 'calls begun late, within the declared delay' },
   carrier_errors: { weight: 6, lasts_ms: [800, 3_000], about: 'HTTP 500 and 503 for new calls, made or not' },
   carrier_unreadable: { weight: 3, lasts_ms: [800, 3_000], about: 'HTTP 503 for reading and changing calls' },

@@ -21,6 +21,11 @@ export interface Proxy {
   stall(stalled: boolean): void;
   /** Whatever the client sends arrives this much later, in its order; 0 ends it. */
   delay(ms: number): void;
+  /**
+   * Whatever the other side answers arrives this much later: it has done what it was asked, and nobody hears of it in
+   * time. Ends with the returned function; of several at once the longest holds.
+   */
+  holdAnswers(ms: number): () => void;
   /** New connections are refused, and those that stand are reset, until each who wanted it has taken it back. */
   refuse(refused: boolean): Promise<void>;
   close(): Promise<void>;
@@ -43,6 +48,7 @@ export async function startProxy(choose: () => readonly Upstream[]): Promise<Pro
   /** Also those whose way to the other side is still being sought. */
   const clients = new Set<Socket>();
   const state = { stalled: false, delay_ms: 0 };
+  const holds = new Set<{ ms: number }>();
   let refusals = 0;
   let turning = Promise.resolve();
   let server = await listenSomewhere();
@@ -103,7 +109,7 @@ export async function startProxy(choose: () => readonly Upstream[]): Promise<Pro
     const back = carry(
       upstream,
       client,
-      () => 0,
+      () => Math.max(0, ...[...holds].map(({ ms }) => ms)),
       state,
       (chunk) => {
         link.asked = false;
@@ -154,6 +160,11 @@ export async function startProxy(choose: () => readonly Upstream[]): Promise<Pro
       if (!stalled) for (const link of links) link.resume();
     },
     delay: (ms) => void (state.delay_ms = ms),
+    holdAnswers(ms) {
+      const hold = { ms };
+      holds.add(hold);
+      return () => void holds.delete(hold);
+    },
     refuse(refused) {
       refusals += refused ? 1 : -1;
       turning = turning.then(turn);

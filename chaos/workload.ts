@@ -24,6 +24,8 @@ export interface Asked {
   /** By job. */
   job_cancels: Set<string>;
   resolved: Map<string, Resolution>;
+  /** Jobs that the client was shown under review, each with the reason that it was told. */
+  reviews: Map<string, string>;
 }
 
 export interface Started {
@@ -56,7 +58,7 @@ const ACTIONS = { read: 5, cancel_job: 5, pause: 4, resolve: 3, reconcile: 1, st
 /** Of all runs: leads of a stopped run are called no more, and it is calls that are to be judged. */
 const STOPPED_SHARE = 0.1;
 
-const Jobs = z.object({ items: z.array(z.object({ job_id: z.string() })) });
+const Jobs = z.object({ items: z.array(z.object({ job_id: z.string(), reason: z.string().nullable() })) });
 
 /** Programs of several businesses that start, pause, resume, stop, cancel and resolve, each in an order of the seed's. */
 export function createWorkload(client: Client, businesses: readonly Business[], random: Random): Workload {
@@ -64,7 +66,7 @@ export function createWorkload(client: Client, businesses: readonly Business[], 
   const promised: Promised[] = [];
   const wrong: string[] = [];
   const actions: Record<string, number> = {};
-  const asked: Asked = { stops: new Set(), job_cancels: new Set(), resolved: new Map() };
+  const asked: Asked = { stops: new Set(), job_cancels: new Set(), resolved: new Map(), reviews: new Map() };
   const campaigns = businesses.reduce((sum, business) => sum + business.campaigns.length, 0);
   const stops_most = Math.ceil(campaigns * STOPPED_SHARE);
 
@@ -80,9 +82,9 @@ export function createWorkload(client: Client, businesses: readonly Business[], 
   }
 
   async function start(business: Business, campaign: Campaign): Promise<void> {
-    const { list_id, concurrency } = campaign;
-    const request = { list_id, concurrency, policy: business.policy };
-    const headers = { 'idempotency-key': `campaign-${list_id}` };
+    const { list_id, carrier_account_id, concurrency } = campaign;
+    const request = { list_id, carrier_account_id, concurrency, policy: business.policy };
+    const headers = { 'idempotency-key': `campaign-${list_id}-${carrier_account_id}` };
     const answer = await client.ask(business.key, 'POST', '/api/outbound_calls/start', request, headers);
     if (!isDone('start', answer, 201)) return;
     const { run_id, total_leads } = Run.parse(answer.body);
@@ -144,8 +146,9 @@ export function createWorkload(client: Client, businesses: readonly Business[], 
   async function resolve(run: Started, mine: Random): Promise<void> {
     const answer = await ask(run, 'GET', `/api/outbound/runs/${run.run_id}/jobs?status=needs_review`);
     if (!isDone('list reviews', answer)) return;
-    for (const { job_id } of Jobs.parse(answer.body).items) {
+    for (const { job_id, reason } of Jobs.parse(answer.body).items) {
       const key = `${run.business.business_id}/${job_id}`;
+      asked.reviews.set(key, reason ?? 'no cause');
       if (asked.resolved.has(key) || asked.job_cancels.has(key)) continue;
       const as = mine.pick(['called', 'call_again'] as const);
       asked.resolved.set(key, as);

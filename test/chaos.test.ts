@@ -1,121 +1,20 @@
-import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { CallbackPath } from '@carillon/contract';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { AttemptRow, Call, JobRow, RunRow } from '../chaos/books.ts';
-import type { Business } from '../chaos/businesses.ts';
+import { describe, expect, it } from 'vitest';
+import type { Call, JobRow, RunRow } from '../chaos/books.ts';
 import {
-  countReviews,
   type Evidence,
   findDisobedience,
   findDoubles,
   findLosses,
+  findOverlaps,
   judgeLimits,
   mostLive,
 } from '../chaos/judge.ts';
 import { LIMITS } from '../chaos/limits.ts';
-import { FAULT_KINDS, planFaults } from '../chaos/plan.ts';
 import type { Postgres } from '../chaos/postgres.ts';
-import { type Proxy, startProxy } from '../chaos/proxy.ts';
-import { createRandom } from '../chaos/random.ts';
-import { measureRecovery, type RecoveryWatch, watchRecovery } from '../chaos/recovery.ts';
-import { until } from './support/wait.ts';
-
-describe('the plan of faults', () => {
-  it('is the same for the same seed, and another for another', () => {
-    const told = (seed: number) => planFaults(seed, 2).map(({ at_ms, kind, lasts_ms }) => ({ at_ms, kind, lasts_ms }));
-    expect(told(1)).toEqual(told(1));
-    expect(told(1)).not.toEqual(told(2));
-  });
-
-  it('has at least 300 faults in ten minutes, of every kind, for any seed', () => {
-    for (let seed = 1; seed <= 50; seed++) {
-      const faults = planFaults(seed, 10);
-      expect(faults.length).toBeGreaterThanOrEqual(300);
-      expect(new Set(faults.map(({ kind }) => kind))).toEqual(new Set(FAULT_KINDS));
-    }
-  });
-
-  it('stops workers for longer than their lease', () => {
-    const stops = planFaults(3, 10).filter(({ kind }) => kind === 'worker_stopped');
-    expect(Math.min(...stops.map(({ lasts_ms }) => lasts_ms))).toBeGreaterThan(LIMITS.lease_ttl_ms);
-  });
-});
-
-const SECOND_US = 1_000_000;
-const TOKEN = 'A'.repeat(22);
-
-function attemptOf(seq: number, attempt_no = 1): CallbackPath {
-  const texts = { driver: 'twilio', business_id: '1', carrier_account_id: '1', run_id: '1', token: TOKEN };
-  return CallbackPath.parse({ ...texts, seq: String(seq), attempt_no: String(attempt_no) });
-}
-
-/** A call of two seconds, from `at_s` on. */
-function call(seq: number, at_s: number, more: Partial<Call> & { attempt_no?: number } = {}): Call {
-  const { attempt_no = 1, ...rest } = more;
-  return {
-    sid: `CA${seq}.${attempt_no}`,
-    account: 'AC1',
-    to: `+9725230000${seq}`,
-    created_us: at_s * SECOND_US,
-    ended_us: (at_s + 2) * SECOND_US,
-    status: 'completed',
-    attempt: attemptOf(seq, attempt_no),
-    ...rest,
-  };
-}
-
-function attempt(seq: number, at_s: number, more: Partial<AttemptRow> = {}): AttemptRow {
-  const key = { business_id: 1, run_id: 1, seq, attempt_no: 1, carrier_account_id: 1 };
-  return { ...key, intent_us: at_s * SECOND_US, outcome: 'completed', cause: null, ...more };
-}
-
-const job = (seq: number, more: Partial<JobRow> = {}): JobRow => ({
-  business_id: 1,
-  run_id: 1,
-  seq,
-  phone: `+9725230000${seq}`,
-  status: 'completed',
-  last_outcome: 'completed',
-  reason: null,
-  ...more,
-});
-
-const RUN: RunRow = {
-  business_id: 1,
-  run_id: 1,
-  status: 'completed',
-  total_leads: 2,
-  concurrency: 2,
-  reclaim_count: 0,
-  last_error: null,
-};
-
-/** Two leads of one run, called once each, one second apart. */
-function healthy(): Evidence {
-  const business: Business = {
-    business_id: 1,
-    name: 'one',
-    key: '',
-    account_sid: 'AC1',
-    carrier_account_id: 1,
-    policy: {},
-    lines: 2,
-    calls_per_second: 1,
-    campaigns: [],
-  };
-  const campaign = { list_id: 1, leads: 2, concurrency: 2, starts_at_ms: 0 };
-  return {
-    businesses: [business],
-    workload: {
-      started: [{ business, campaign, run_id: 1, uncertain: false }],
-      promised: [],
-      asked: { stops: new Set(), job_cancels: new Set(), resolved: new Map() },
-    },
-    rows: { runs: [RUN], jobs: [job(1), job(2)], attempts: [attempt(1, 10), attempt(2, 11)] },
-    calls: [call(1, 10), call(2, 11)],
-  };
-}
+import { measureRecovery, type Recovery, type RecoveryWatch, watchRecovery } from '../chaos/recovery.ts';
+import { countReviews } from '../chaos/reviews.ts';
+import { findViolations, type Observed } from '../chaos/verdict.ts';
+import { attempt, CALM, call, healthy, job, RUN, SECOND_US } from './support/chaos-books.ts';
 
 const withCalls = (...calls: Call[]): Evidence => ({ ...healthy(), calls });
 const withRetry = (times: number, ...calls: Call[]): Evidence => {
@@ -131,7 +30,7 @@ describe('the judge', () => {
     expect(findLosses(evidence)).toEqual([]);
     expect(findDisobedience(evidence)).toEqual([]);
     expect(judgeLimits(evidence)).toMatchObject({ broken: [], most_live: 2, most_live_limit: 2 });
-    expect(countReviews(evidence)).toEqual({ total: 0, causes: {}, by_policy: 0 });
+    expect(findOverlaps(evidence)).toEqual([]);
   });
 
   it('sees a second call that nobody asked for, and not one that the policy did', () => {
@@ -202,6 +101,27 @@ describe('the judge', () => {
     ]);
   });
 
+  it('sees a number on the line twice at once, whichever account and run it is called through', () => {
+    const { businesses, ...rest } = healthy();
+    const other = { account_sid: 'AC2', carrier_account_id: 2, lines: 2, calls_per_second: 1 };
+    const both = businesses.map((business) => ({ ...business, accounts: [...business.accounts, other] }));
+    const overlaps = (...calls: Call[]) => findOverlaps({ ...rest, businesses: both, calls });
+    const through = (account: string, at_s: number, more: Partial<Call> = {}) =>
+      call(1, at_s, { account, sid: `${account} at ${at_s}`, ...more });
+    expect(overlaps(through('AC1', 10), through('AC2', 11))).toEqual([
+      'call AC2 at 11 of 1/1-1 began 1000 ms after call AC1 at 10 of 1/1-1, which was live',
+    ]);
+    expect(overlaps(through('AC1', 10), through('AC1', 11))).toHaveLength(1);
+    expect(overlaps(through('AC1', 10), through('AC2', 12))).toEqual([]);
+    expect(overlaps(through('AC1', 10, { ended_us: null }), through('AC2', 99))).toHaveLength(1);
+    // A long one that began before a short one, and lives on behind it.
+    const long = through('AC1', 10, { ended_us: 20 * SECOND_US });
+    expect(overlaps(long, through('AC2', 11), through('AC2', 15))).toHaveLength(2);
+    // Another number, and another business that calls the same one.
+    expect(overlaps(through('AC1', 10), call(2, 10, { account: 'AC2' }))).toEqual([]);
+    expect(overlaps(through('AC1', 10), through('AC9', 10))).toEqual([]);
+  });
+
   it('counts a call that ends where another begins as one', () => {
     expect(mostLive([call(1, 10), call(2, 12)])).toBe(1);
     expect(mostLive([call(1, 10), call(2, 11.9)])).toBe(2);
@@ -209,124 +129,253 @@ describe('the judge', () => {
   });
 });
 
+describe('reviews', () => {
+  const POLICY = 'the policy asks for a review';
+  const NOBODY_SAID = 'no answer was recorded before the dial deadline';
+  const GIVEN_UP = 'given up: 4 dials ended with whoever dialled';
+  const review = { status: 'needs_review', last_outcome: 'unknown' };
+  const counted = (rows: Partial<Evidence['rows']>, seen: [string, string][] = [], review_always = false) => {
+    const { businesses, workload, ...rest } = healthy();
+    return countReviews({
+      ...rest,
+      businesses: businesses.map((business) => ({ ...business, policy: { review_always } })),
+      workload: { ...workload, asked: { ...workload.asked, reviews: new Map(seen) } },
+      rows: { ...rest.rows, ...rows },
+    });
+  };
+  const one = (cause: string) => ({ total: 1, causes: { [cause]: 1 }, by_policy: 0 });
+  const lost = attempt(1, 10, { outcome: 'unknown', cause: 'http_503' });
+  const fruitless = [1, 2, 3, 4].map((attempt_no) =>
+    attempt(1, attempt_no, { attempt_no, outcome: 'absent', cause: NOBODY_SAID }),
+  );
+
+  it('are none where all is well', () => {
+    expect(counted({})).toEqual({ total: 0, causes: {}, by_policy: 0 });
+  });
+
+  it('are counted by what kept the answer away, each lead once', () => {
+    const again = attempt(1, 20, { attempt_no: 2, outcome: 'unknown', cause: 'response_timeout' });
+    expect(counted({ jobs: [job(1, review), job(2)], attempts: [lost, again] })).toEqual(one('http_503'));
+  });
+
+  it('are counted where late evidence has settled them since, or taken them back', () => {
+    expect(counted({ earlier: [lost] })).toEqual(one('http_503'));
+  });
+
+  it('are counted where nobody tries any more, also without a policy that asks for any', () => {
+    const given_up = job(1, { ...review, last_outcome: 'absent', reason: GIVEN_UP });
+    expect(counted({ jobs: [given_up], attempts: fruitless })).toEqual(one(GIVEN_UP));
+    // A person resolved it, or late evidence took it back: its attempts tell.
+    expect(counted({ jobs: [job(1)] }, [['1/1-1', GIVEN_UP]])).toEqual(one(GIVEN_UP));
+    expect(counted({ jobs: [job(1)], earlier: fruitless.slice(3), attempts: fruitless.slice(0, 3) })).toEqual(
+      one(GIVEN_UP),
+    );
+    expect(counted({ jobs: [job(1)], attempts: fruitless.slice(1) }).total).toBe(0);
+    // A stop came first.
+    expect(counted({ jobs: [job(1, { status: 'cancelled' })], attempts: fruitless }).total).toBe(0);
+  });
+
+  it('are counted apart where a policy asks for them, and for no other reason', () => {
+    const absent = attempt(1, 10, { outcome: 'absent', cause: 'response_timeout' });
+    const asked = { total: 0, causes: {}, by_policy: 1 };
+    const left = job(1, { ...review, last_outcome: 'absent', reason: POLICY });
+    expect(counted({ jobs: [left], attempts: [absent] }, [], true)).toEqual(asked);
+    expect(counted({ jobs: [job(1)], attempts: [absent] }, [['1/1-1', POLICY]], true)).toEqual(asked);
+    expect(counted({ jobs: [job(1)], earlier: [absent] }, [], true)).toEqual(asked);
+    expect(counted({ jobs: [job(1)], attempts: [absent] }).by_policy).toBe(0);
+    expect(counted({ jobs: [left], attempts: [lost, { ...absent, attempt_no: 2 }] }, [], true)).toEqual(
+      one('http_503'),
+    );
+    expect(counted({ jobs: [{ ...left, reason: 'another' }] }, [['1/1-1', POLICY]], true)).toEqual(one('another'));
+  });
+});
+
 describe('how long a run waited for its next worker', () => {
-  const lease = (at_s: number, worker_id: string | null, action = 'run.leased', status = 'running') => ({
+  /** Taken by that worker from the other one. */
+  const lease = (at_s: number, worker_id: string | null, from_worker_id: string | null = null, more: object = {}) => ({
     business_id: 1,
     run_id: 1,
-    action,
-    status,
+    status: 'running',
     worker_id,
-    lease_epoch: 1,
+    from_worker_id,
     at_us: at_s * SECOND_US,
+    ...more,
   });
-  const measure = async (events: object[], gones: object[], disturbances: object[] = []) => {
+  const other = (at_s: number, run_id: number) => lease(at_s, 'b', null, { run_id });
+  const NEVER_S = Number.POSITIVE_INFINITY;
+  const life = (worker_id: string, from_s = 0, leaving_s = NEVER_S, left_s = leaving_s) => ({
+    worker_id,
+    from_us: from_s * SECOND_US,
+    leaving_us: leaving_s * SECOND_US,
+    left_us: left_s * SECOND_US,
+  });
+  const measure = async (events: object[], watched: object) => {
     const postgres = { rows: async () => events } as Partial<Postgres> as Postgres;
-    const watch = { ...watchRecovery(), gones, disturbances };
-    return await measureRecovery(postgres, watch as RecoveryWatch);
+    const lives = [life('a'), life('b'), life('c')];
+    return await measureRecovery(postgres, { ...watchRecovery(), lives, ...watched } as RecoveryWatch);
   };
-  const gone = (worker_id: string, at_s: number, back_s = Number.POSITIVE_INFINITY) => ({
+  const gone = (worker_id: string, at_s: number, back_s = NEVER_S) => ({
     worker_id,
     at_us: at_s * SECOND_US,
     back_us: back_s * SECOND_US,
   });
+  const taken = [lease(1, 'a'), lease(9, 'b', 'a')];
 
   it('is measured from the end of its worker, of which nothing is left out but what stood in the way', async () => {
-    const events = [lease(1, 'a'), lease(9, 'b', 'run.reclaimed')];
-    expect(await measure(events, [gone('a', 2)])).toMatchObject([
-      { reclaimed: true, whole_ms: 7_000, undisturbed_ms: 7_000 },
+    expect(await measure(taken, { gones: [gone('a', 2)] })).toMatchObject([
+      { taken_over: true, whole_ms: 7_000, undisturbed: true, undisturbed_ms: 7_000 },
     ]);
     const away = { from_us: 3 * SECOND_US, to_us: 5 * SECOND_US };
-    expect(await measure(events, [gone('a', 2)], [away])).toMatchObject([{ whole_ms: 7_000, undisturbed_ms: 4_000 }]);
-    expect(await measure(events, [gone('a', 2), gone('c', 6)])).toMatchObject([{ undisturbed_ms: 4_000 }]);
+    expect(await measure(taken, { gones: [gone('a', 2)], disturbances: [away] })).toMatchObject([
+      { whole_ms: 7_000, undisturbed: false, undisturbed_ms: 4_000 },
+    ]);
+  });
+
+  it('is not begun anew by the end of a worker that had nothing to do with it', async () => {
+    expect(await measure(taken, { gones: [gone('a', 2), gone('c', 6)] })).toMatchObject([
+      { worker_id: 'a', undisturbed: true, undisturbed_ms: 7_000 },
+    ]);
+  });
+
+  it('is begun anew where whoever took it went too', async () => {
+    const again = [...taken, lease(15, 'c', 'b')];
+    expect(await measure(again, { gones: [gone('a', 2), gone('b', 10)] })).toMatchObject([
+      { worker_id: 'a', whole_ms: 7_000 },
+      { worker_id: 'b', whole_ms: 5_000 },
+    ]);
+    // It had gone before it took it for anybody to see.
+    expect(await measure(again, { gones: [gone('b', 8.9)] })).toMatchObject([{ whole_ms: 6_000 }]);
+  });
+
+  it('leaves out the time in which nobody lived, or those who did had no room for it', async () => {
+    const alone = { lives: [life('a'), life('b', 7.5)], gones: [gone('a', 2)] };
+    // From when its lease has run out at the earliest.
+    expect(await measure(taken, alone)).toMatchObject([{ undisturbed: false, undisturbed_ms: 2_000 }]);
+    // Three runs, of which the second has a right to two only while the third counts, for a TTL: it goes at 5.
+    const three = [...taken, other(1, 2), other(1, 3)];
+    const two = { gones: [gone('a', 2), gone('c', 5)] };
+    expect(await measure(three, two)).toMatchObject([{ undisturbed: false, undisturbed_ms: 3_000 }]);
+    const ended = { lives: [life('a'), life('b'), life('c', 0, 5, 7)], gones: [gone('a', 2)] };
+    expect(await measure(three, ended)).toMatchObject([{ undisturbed: false, undisturbed_ms: 3_000 }]);
+    // Of two runs one has room again as soon as another worker came in its place.
+    const replaced = { lives: [life('a'), life('b'), life('c'), life('d', 5.5)], gones: [gone('a', 2), gone('c', 5)] };
+    expect(await measure([...taken, other(1, 2)], replaced)).toMatchObject([
+      { undisturbed: false, undisturbed_ms: 3_500 },
+    ]);
   });
 
   it('ends also when the worker wakes, or somebody pauses the run', async () => {
-    expect(await measure([lease(1, 'a')], [gone('a', 2, 6)])).toMatchObject([{ reclaimed: false, whole_ms: 4_000 }]);
-    const paused = [lease(1, 'a'), lease(5, null, 'run.paused', 'paused')];
-    expect(await measure(paused, [gone('a', 2)])).toMatchObject([{ reclaimed: false, whole_ms: 3_000 }]);
-    expect(await measure(paused, [gone('a', 6), gone('b', 2)])).toEqual([]);
+    expect(await measure([lease(1, 'a')], { gones: [gone('a', 2, 6)] })).toMatchObject([
+      { taken_over: false, whole_ms: 4_000 },
+    ]);
+    const paused = [lease(1, 'a'), lease(5, null, null, { status: 'paused' })];
+    expect(await measure(paused, { gones: [gone('a', 2)] })).toMatchObject([{ taken_over: false, whole_ms: 3_000 }]);
+    expect(await measure(paused, { gones: [gone('a', 6), gone('b', 2)] })).toEqual([]);
+  });
+
+  it('is not measured for one that had given the run back before', async () => {
+    expect(await measure([lease(1, 'a'), lease(9, 'b')], { gones: [gone('a', 2)] })).toEqual([]);
+  });
+
+  it('counts a worker that is killed as it stands still as gone once, from when it was stopped', () => {
+    const watch = watchRecovery();
+    watch.gone('a');
+    watch.gone('a');
+    expect(watch.gones).toHaveLength(1);
+    watch.gone('b').back();
+    watch.gone('b');
+    expect(watch.gones).toHaveLength(3);
   });
 });
 
-describe('the proxy', () => {
-  let proxy: Proxy;
-  const heard: string[] = [];
-  const server = createServer((socket) => {
-    socket.on('error', () => {});
-    socket.on('data', (chunk) => {
-      heard.push(String(chunk));
-      socket.write(`answer to ${chunk}`);
-    });
+describe('the verdict', () => {
+  const violated = (evidence: Evidence, observed: Partial<Observed> = {}, leads = 2, patience = 1) =>
+    Object.entries<string[]>({ ...findViolations(evidence, { ...CALM, ...observed }, { leads, patience }) }).flatMap(
+      ([what, found]) => found.map((sentence) => `${what}: ${sentence}`),
+    );
+
+  it('is good where all is well', () => {
+    expect(violated(healthy())).toEqual([]);
   });
-  beforeAll(async () => {
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const { port } = server.address() as AddressInfo;
-    proxy = await startProxy(() => [
-      // Nobody listens there: the next one is tried.
-      { host: '127.0.0.1', port: 1 },
-      { host: '127.0.0.1', port },
+
+  it('sees what is wrong in the books', () => {
+    const { rows, workload, ...rest } = healthy();
+    const calls = [call(1, 10), call(1, 11, { attempt_no: 2 }), call(1, 11.5, { attempt_no: 3 })];
+    const stop = {
+      kind: 'stop',
+      business_id: 1,
+      run_id: 1,
+      seq: null,
+      answered_us: 1,
+      until_us: 100 * SECOND_US,
+    } as const;
+    const all = violated({ ...rest, workload: { ...workload, promised: [stop] }, rows: { ...rows, jobs: [] }, calls });
+    const kinds = new Set(all.map((sentence) => sentence.split(':')[0]));
+    expect(kinds).toEqual(new Set(['doubles', 'losses', 'limits', 'overlaps', 'disobedience']));
+  });
+
+  it('sees too many reviews: more than one in a thousand leads, and more than two', () => {
+    const { rows, ...rest } = healthy();
+    const reviews = (count: number, leads: number) => {
+      const seqs = Array.from({ length: count }, (_, i) => i + 1);
+      const jobs = seqs.map((seq) => job(seq, { status: 'needs_review', reason: 'http_503' }));
+      const evidence = { ...rest, rows: { ...rows, runs: [{ ...RUN, total_leads: count }], jobs } };
+      evidence.workload.started = [];
+      return findViolations(evidence, CALM, { leads, patience: 1 }).reviews;
+    };
+    expect(reviews(2, 10)).toEqual([]);
+    expect(reviews(3, 10)).toEqual(['3 reviews of 10 leads: {"http_503":3}']);
+    expect(reviews(5, 5_000)).toEqual([]);
+    expect(reviews(6, 5_000)).toHaveLength(1);
+  });
+
+  it('sees what has not ended when the time for it is over', () => {
+    expect(violated(healthy(), { open: { runs: 1, 'live calls': 0, 'open attempts': 3 } })).toEqual([
+      'unsettled: 1 runs have not ended',
+      'unsettled: 3 open attempts have not ended',
     ]);
   });
-  afterAll(async () => {
-    await proxy.close();
-    server.close();
+
+  it('sees answers that no client should get', () => {
+    const { workload, ...rest } = healthy();
+    const evidence = { ...rest, workload: { ...workload, wrong: ['start: HTTP 422 {}'] } };
+    expect(violated(evidence)).toEqual(['answers: start: HTTP 422 {}']);
   });
 
-  async function join(): Promise<{ socket: Socket; said: string[]; closed: () => boolean }> {
-    const socket = connect(proxy.port, '127.0.0.1');
-    const said: string[] = [];
-    socket.on('error', () => {});
-    socket.on('data', (chunk) => said.push(String(chunk)));
-    await once(socket, 'connect');
-    return { socket, said, closed: () => socket.destroyed };
-  }
-  const soon = (what: string, ask: () => boolean) => until(ask, { deadline_ms: 20_000, what });
-
-  it('passes on, holds back while it is stalled, and loses nothing of that', async () => {
-    const { socket, said } = await join();
-    socket.write('one');
-    await soon('the first answer', () => said.join('') === 'answer to one');
-    proxy.stall(true);
-    const other = await join();
-    socket.write('two');
-    other.socket.write('three');
-    await expect(until(() => said.length > 1, { deadline_ms: 200 })).rejects.toThrow('not within');
-    proxy.stall(false);
-    await soon('what was held back', () => said.join('') === 'answer to oneanswer to two');
-    await soon('what the other one sent', () => other.said.join('') === 'answer to three');
-    for (const one of [socket, other.socket]) one.destroy();
+  it('sees processes that ended by themselves', () => {
+    expect(violated(healthy(), { unplanned: ['worker-1 (a) ended by itself with 1'] })).toEqual([
+      'processes: worker-1 (a) ended by itself with 1',
+    ]);
   });
 
-  it('cuts in the middle: before the request, within it, or before its answer', async () => {
-    for (const [pick, arrives] of [
-      [0, ''],
-      [1, 'requ'],
-      [2, 'request'],
-    ] as const) {
-      const { socket, said, closed } = await join();
-      socket.write('hello');
-      await soon('an answer', () => said.length > 0);
-      heard.length = 0;
-      said.length = 0;
-      const random = createRandom(1);
-      expect(proxy.cut(1, { ...random, chance: () => true, pick: (items) => items[pick] as never })).toBeGreaterThan(0);
-      socket.write('request');
-      await soon('the end of the connection', closed);
-      if (arrives !== '') await soon(`"${arrives}" at the server`, () => heard.join('') === arrives);
-      expect([heard.join(''), said]).toEqual([arrives, []]);
-    }
+  it('sees that somebody noticed a restore, of which there is none', () => {
+    expect(violated(healthy(), { restores: ['a beat is gone'] })).toEqual([
+      'alarms: a restore was noticed, and there was none: a beat is gone',
+    ]);
   });
 
-  it('refuses connections, and takes them again', async () => {
-    const { closed } = await join();
-    await proxy.refuse(true);
-    await soon('the reset of what stood', closed);
-    await expect(join()).rejects.toThrow('ECONNREFUSED');
-    await proxy.refuse(false);
-    const { socket, said } = await join();
-    socket.write('back');
-    await soon('an answer', () => said.join('') === 'answer to back');
-    socket.destroy();
+  it('sees a run that waited too long, by the patience that there is to be', () => {
+    const waited = (undisturbed_ms: number): Recovery => ({
+      run_id: 7,
+      worker_id: 'a',
+      taken_over: true,
+      undisturbed: true,
+      whole_ms: undisturbed_ms,
+      undisturbed_ms,
+    });
+    const most_ms = LIMITS.lease_ttl_ms + 2_000;
+    expect(violated(healthy(), { recoveries: [waited(most_ms)] })).toEqual([]);
+    expect(violated(healthy(), { recoveries: [waited(most_ms + 1)] })).toEqual([
+      `recovery: run 7 waited ${most_ms + 1} ms for its next worker`,
+    ]);
+    expect(violated(healthy(), { recoveries: [waited(most_ms + 1)] }, 2, 2)).toEqual([]);
+  });
+
+  it('sees what the audit finds, and what it could not judge', () => {
+    const found = { invariant: 3, business_id: 1, what: 'counters differ', evidence: {} } as const;
+    const audited = { violations: [found], incomplete: [{ invariant: 5, what: 'no ledger' }] } as const;
+    expect(
+      violated(healthy(), { audited: { ...audited, violations: [found], incomplete: [...audited.incomplete] } }),
+    ).toEqual(['audit: [3] counters differ', 'audit: [5] not judged: no ledger']);
   });
 });

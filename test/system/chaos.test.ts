@@ -24,7 +24,7 @@ it(`survives some 30 faults in 50 seconds with nothing doubled, lost or disobeye
   expect(report.violations).toEqual(Object.fromEntries(Object.keys(report.violations).map((what) => [what, []])));
   expect(report.ok).toBe(true);
   expect(report.faults).toBeGreaterThanOrEqual(20);
-  expect(Object.keys(report.faults_by_kind).length).toBeGreaterThanOrEqual(18);
+  expect(Object.values(report.faults_by_kind).filter((times) => times > 0).length).toBeGreaterThanOrEqual(18);
   expect(report.calls).toBeGreaterThan(LEADS / 2);
   expect(report.audited).toMatchObject({ runs: report.runs, jobs: expect.any(Number), ledger_calls: report.calls });
 }, 600_000);
