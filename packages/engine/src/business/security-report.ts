@@ -160,7 +160,9 @@ export async function sharedNumbers(db: Database): Promise<SharedNumber[]> {
     `SELECT a.base_url, a.account_sid, n AS from_number,
             jsonb_agg(jsonb_build_object('business_id', a.business_id, 'carrier_account_id', a.carrier_account_id)
               ORDER BY a.business_id, a.carrier_account_id) AS accounts
-     FROM carillon.carrier_accounts a CROSS JOIN LATERAL unnest(a.from_numbers) n
+     FROM carillon.businesses b JOIN carillon.carrier_accounts a ON a.business_id = b.business_id
+     CROSS JOIN LATERAL unnest(a.from_numbers) n
+     WHERE NOT b.canary
      GROUP BY a.base_url, a.account_sid, n HAVING count(DISTINCT a.business_id) > 1
      ORDER BY a.base_url, a.account_sid, n LIMIT $1`,
     [SHARED_NUMBERS_MAX],
