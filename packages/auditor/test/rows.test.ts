@@ -13,6 +13,12 @@ async function stoppedRun(world: World): Promise<AuditedRun> {
   return run;
 }
 
+/** As a restore leaves a job whose call the carrier lists and the database has forgotten. */
+const UNDER_REVIEW = [
+  `UPDATE carillon.outbound_call_jobs SET status = 'needs_review' ${ofRun} AND seq = 10`,
+  count('queued', 'needs_review'),
+];
+
 describe('invariant 2, by the rows alone', () => {
   itFinds([
     {
@@ -124,6 +130,12 @@ describe('invariant 3: counters equal rows, and rows their attempts', () => {
         count('queued', 'completed'),
       ],
       found: [{ invariant: 3, job: 10, what: /is completed, and no attempt was made for it/ }],
+    },
+    {
+      name: 'a job under review that was never called, where nothing was restored',
+      run: openRun,
+      break: UNDER_REVIEW,
+      found: [{ invariant: 3, job: 10, what: /is needs_review, and no attempt was made for it/ }],
     },
     {
       name: 'a job that counts as failed and was answered',
@@ -295,4 +307,28 @@ describe('invariant 8: the trail of a run', () => {
       found: [{ invariant: 8, what: /had ended, and was changed by "run.failed"/ }],
     },
   ]);
+});
+
+describe('a job under review that was never called', () => {
+  let world: World;
+  beforeAll(async () => {
+    world = await createWorld();
+  });
+  afterAll(async () => await world.close());
+
+  it('is in order once the carrier was asked after a restore, or is still to be asked', async () => {
+    const { business_id, run_id } = await openRun(world);
+    for (const statement of UNDER_REVIEW) await world.rows(statement.replaceAll('{run}', String(run_id)));
+    const ok = async () => (await world.audit({ business_id })).ok;
+    expect(await ok()).toBe(false);
+    await world.rows('UPDATE carillon.installation_state SET restores = restores + 1');
+    expect(await ok()).toBe(true);
+    await world.rows('UPDATE carillon.installation_state SET restores = 0');
+    expect(await ok()).toBe(false);
+    await world.rows(
+      `INSERT INTO carillon.audit_events (business_id, kind, action, actor) VALUES ($1, 'change', 'restore.reconciled', 'test')`,
+      [business_id],
+    );
+    expect(await ok()).toBe(true);
+  });
 });

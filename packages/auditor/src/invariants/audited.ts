@@ -25,6 +25,8 @@ export interface Doubt {
   call_again?: boolean;
   /** For a job without attempts: the state in which it may have been adopted, with calls that an older system made. */
   unless_adopted?: { run_id: number; seq: number; status: JobStatus };
+  /** A carrier's list may have shown a call to this lead that a restored database had forgotten. */
+  unless_restored?: boolean;
 }
 
 export function jobViolation(

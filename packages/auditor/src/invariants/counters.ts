@@ -140,5 +140,6 @@ export function* unexplainedStates(audited: AuditedRun, job: JobRecord): Generat
       after_us: 0,
       before_us: audited.now_us,
       ...(tries.length === 0 && { unless_adopted: { run_id: audited.run.run_id, seq: job.seq, status } }),
+      unless_restored: status === 'needs_review',
     };
 }

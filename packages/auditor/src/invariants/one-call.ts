@@ -136,9 +136,21 @@ async function notAdopted(snapshot: Snapshot, doubts: readonly Doubt[]): Promise
   return doubts.filter(({ unless_adopted: job }) => !job || !adopted.has(`${job.run_id}-${job.seq} ${job.status}`));
 }
 
-/** Of the doubts those that neither a person's decision on record nor an adoption explains. */
+const RESTORED = `
+  SELECT EXISTS (SELECT FROM carillon.audit_events WHERE business_id = $1 AND action = 'restore.reconciled')
+    OR EXISTS (SELECT FROM carillon.lanes l, carillon.installation_state s
+               WHERE l.business_id = $1 AND s.singleton AND l.restores_settled < s.restores) AS restored`;
+
+/** Of the doubts those that no comparison with a carrier's list, done or under way after a restore, explains. */
+async function notRestored(snapshot: Snapshot, doubts: readonly Doubt[]): Promise<readonly Doubt[]> {
+  if (!doubts.some(({ unless_restored }) => unless_restored)) return doubts;
+  const [row] = await snapshot.query<{ restored: boolean }>(RESTORED, [snapshot.business_id]);
+  return doubts.filter(({ unless_restored }) => !(unless_restored && row?.restored));
+}
+
+/** Of the doubts those that neither a person's decision on record nor an adoption nor a restore explains. */
 export async function withoutDecision(snapshot: Snapshot, all: readonly Doubt[]): Promise<Violation[]> {
-  const doubts = await notAdopted(snapshot, all);
+  const doubts = await notRestored(snapshot, await notAdopted(snapshot, all));
   if (doubts.length === 0) return [];
   const jobs = [...new Set(doubts.map(({ violation }) => violation.job_id))];
   type Decision = { subject_id: string; at_us: number; call_again: boolean | null };
@@ -196,4 +208,4 @@ export async function* numbersTwice(snapshot: Snapshot): AsyncGenerator<Violatio
     };
 }
 
-export const ONE_CALL_STATEMENTS = { RESOLVED, ADOPTED, TWICE_IN_A_RUN, SAME_NUMBER };
+export const ONE_CALL_STATEMENTS = { RESOLVED, ADOPTED, RESTORED, TWICE_IN_A_RUN, SAME_NUMBER };
