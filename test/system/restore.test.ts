@@ -8,6 +8,7 @@ import { type Backup, copyRunning, copyStopped, putBack } from './support/backup
 import { createInstallation, type Installation, type Tenant } from './support/installation.ts';
 import { carillon, killAll, type Running, startCarillon } from './support/processes.ts';
 import { type OwnServer, startOwnServer } from './support/server.ts';
+import { startStandby } from './support/standby.ts';
 
 const LEADS = 400;
 /** Of a slow machine: what is waited for comes sooner. */
@@ -110,6 +111,22 @@ describe('a backup restored over a running installation', () => {
     await server.stopped(async () => await putBack(backup));
     await startApi();
     await here.worker();
+    await expectOneCallEachAfter(tenant, run_id, 'another timeline: 00000002', 40);
+  }, 240_000);
+});
+
+describe('a failover', () => {
+  it('to an asynchronous standby that has missed commits, under the workers: not one lead is called again', async () => {
+    const { tenant } = await install();
+    const standby = await startStandby(server, path.join(scratch, 'standby'));
+    await here.worker();
+    await here.worker();
+    // It was copied before there was a run: what it has of that, it was streamed.
+    const { run_id } = await here.start(tenant);
+    await here.calls(tenant, 60, DEADLINE_MS);
+    await standby.cutOff();
+    await calledAfter(tenant, 80);
+    await server.stopped(async () => await standby.takeOver());
     await expectOneCallEachAfter(tenant, run_id, 'another timeline: 00000002', 40);
   }, 240_000);
 });

@@ -22,11 +22,21 @@ export async function copyStopped(backup: Backup): Promise<void> {
   await copy(backup.directory, backup.at);
 }
 
-/**
- * A base backup of a server under load, with the log up to its end. Put back, it recovers from the log and begins
- * another timeline, as a recovery to a point in time does.
- */
-export async function copyRunning(superuser_url: string, backup: Backup): Promise<void> {
+/** As what the copy of a running server is started. */
+export interface StartedAs {
+  signal: 'recovery.signal' | 'standby.signal';
+  settings: string;
+}
+
+/** It recovers from the log that it has and begins another timeline, as a recovery to a point in time does. */
+const RECOVERED: StartedAs = { signal: 'recovery.signal', settings: "restore_command = 'false'" };
+
+/** A base backup of a server under load, with the log up to its end. */
+export async function copyRunning(
+  superuser_url: string,
+  backup: Backup,
+  { signal, settings }: StartedAs = RECOVERED,
+): Promise<void> {
   await rm(backup.at, { recursive: true, force: true });
   const client = new Client({ connectionString: superuser_url });
   await client.connect();
@@ -39,14 +49,14 @@ export async function copyRunning(superuser_url: string, backup: Backup): Promis
   const { uid, gid } = await stat(backup.directory);
   for (const [name, text] of [
     ['backup_label', rows[0]?.labelfile ?? ''],
-    ['recovery.signal', ''],
+    [signal, ''],
   ] as const) {
     const file = path.join(backup.at, name);
     await writeFile(file, text, { mode: 0o600 });
     // The server runs as another user where the tests run as root.
     await chown(file, uid, gid);
   }
-  await appendFile(path.join(backup.at, 'postgresql.auto.conf'), "\nrestore_command = 'false'\n");
+  await appendFile(path.join(backup.at, 'postgresql.auto.conf'), `\n${settings}\n`);
 }
 
 /** Puts a backup in the place of a stopped server's files. */
