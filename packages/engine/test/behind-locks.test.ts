@@ -258,16 +258,17 @@ describe('deciding', () => {
 });
 
 describe('tending', () => {
-  it('the reaper of dialling leaves an attempt that is answered meanwhile', async () => {
-    const { tenant, run_id, attempt } = await claimed();
+  it('the reaper of dialling passes an attempt that is answered meanwhile, and holds up nobody behind it', async () => {
+    const { run_id, attempt } = await claimed();
+    const other = await claimed();
     const placed =
       "UPDATE carillon.open_attempts SET state = 'placed', call_id = 'C1', placed_us = 1 WHERE run_id = $1";
-    await fixture.rows('UPDATE carillon.open_attempts SET deadline_us = 1 WHERE run_id = $1', [run_id]);
-    const due = { ...attempt, business_id: tenant.business_id, errand: 'expire' as const };
-    const { result, waited } = await behind(fixture, [[placed, [run_id]]], () => expireDialing(fixture.db, [due]));
-    expect({ result, waited }).toEqual({ result: 0, waited: true });
-    const [open] = await fixture.rows('SELECT state FROM carillon.open_attempts WHERE run_id = $1', [run_id]);
-    expect(open).toEqual({ state: 'placed' });
+    await fixture.rows('UPDATE carillon.open_attempts SET deadline_us = 1');
+    const due = [attempt, other.attempt].map((key) => ({ ...key, errand: 'expire' as const }));
+    const { result, waited } = await behind(fixture, [[placed, [run_id]]], () => expireDialing(fixture.db, due));
+    expect({ result, waited }).toEqual({ result: 1, waited: false });
+    const states = 'SELECT state FROM carillon.open_attempts WHERE run_id = ANY ($1) ORDER BY run_id';
+    expect(await fixture.rows(states, [[run_id, other.run_id]])).toEqual([{ state: 'placed' }, { state: 'unknown' }]);
   });
 
   it('a reconciliation passes what is being settled', async () => {
@@ -281,6 +282,9 @@ describe('tending', () => {
     expect(result).toMatchObject({ unknown: 1 });
   });
 
+  /** Held between the search for calls and the look at each. */
+  const NOBODY_WRITES = 'LOCK TABLE carillon.unwanted_calls IN SHARE ROW EXCLUSIVE MODE';
+
   async function unwantedCall() {
     const { tenant, attempt } = await claimed();
     await record(fixture, attempt, { kind: 'accepted', call_id: 'C1' });
@@ -292,16 +296,41 @@ describe('tending', () => {
 
   it('a call that nobody wants is taken by one of two workers', async () => {
     const { tenant, mine } = await unwantedCall();
+    const taken = `UPDATE carillon.unwanted_calls SET asked_us = (extract(epoch FROM now()) * 1000000)::bigint
+      WHERE business_id = $1`;
+    const { result, waited } = await behind(
+      fixture,
+      [
+        [NOBODY_WRITES, []],
+        [taken, [tenant.business_id]],
+      ],
+      mine,
+    );
+    expect({ result, waited }).toEqual({ result: [], waited: true });
+  });
+
+  it('a call that nobody wants and somebody is at is passed, and holds up none behind it', async () => {
+    const [one, other] = [await unwantedCall(), await unwantedCall()];
     const lock = 'SELECT 1 FROM carillon.unwanted_calls WHERE business_id = $1 FOR UPDATE';
-    const { result } = await behind(fixture, [[lock, [tenant.business_id]]], () => Promise.all([mine(), mine()]), 2);
-    expect(result.flat()).toHaveLength(1);
+    const { result, waited } = await behind(fixture, [[lock, [one.tenant.business_id]]], () =>
+      takeUnwanted(fixture.db, fixture.limits),
+    );
+    expect(waited).toBe(false);
+    expect(result.map(({ business_id }) => business_id)).toEqual([other.tenant.business_id]);
   });
 
   it('a call that is over meanwhile is nobody’s to hang up', async () => {
     const { tenant, mine } = await unwantedCall();
     const over = 'UPDATE carillon.unwanted_calls SET over_at = now() WHERE business_id = $1';
-    const { result } = await behind(fixture, [[over, [tenant.business_id]]], mine);
-    expect(result).toEqual([]);
+    const { result, waited } = await behind(
+      fixture,
+      [
+        [NOBODY_WRITES, []],
+        [over, [tenant.business_id]],
+      ],
+      mine,
+    );
+    expect({ result, waited }).toEqual({ result: [], waited: true });
     await unwantedIsOver(fixture.db, { ...tenant, call_id: 'C2' });
   });
 

@@ -5,7 +5,7 @@ import { withClient } from '../../../test/support/test-server.ts';
 import { until } from '../../../test/support/wait.ts';
 import { nextDue } from '../src/call/candidates.ts';
 import { recordEvidence } from '../src/call/record.ts';
-import { expireDialing, findDue } from '../src/call/tend.ts';
+import { findDue } from '../src/call/tend.ts';
 import { takeUnwanted } from '../src/call/unwanted.ts';
 import { inBusiness } from '../src/db/database.ts';
 import { eraseLead } from '../src/lead/erase.ts';
@@ -160,16 +160,6 @@ describe('locks', () => {
     expect(early).toBe(false);
   });
 
-  it('attempts are locked in the order of their keys by the reaper', async () => {
-    const { tenant, run_id, attempts } = await twoAttempts();
-    await fixture.rows('UPDATE carillon.open_attempts SET deadline_us = 1 WHERE run_id = $1 AND seq = 2', [run_id]);
-    await fixture.rows('UPDATE carillon.open_attempts SET deadline_us = 1 WHERE run_id = $1 AND seq = 1', [run_id]);
-    const due = attempts.map((key) => ({ ...key, business_id: tenant.business_id, errand: 'expire' as const }));
-    expect(await holdsBehind(FIRST_ATTEMPT, SECOND_ATTEMPT, [run_id], () => expireDialing(fixture.db, due))).toBe(
-      false,
-    );
-  });
-
   const FIRST_RUN = 'SELECT 1 FROM carillon.outbound_call_runs WHERE run_id = $1 AND $2::bigint > 0 FOR UPDATE';
   const SECOND_RUN = 'SELECT 1 FROM carillon.outbound_call_runs WHERE $1::bigint > 0 AND run_id = $2';
 
@@ -286,7 +276,36 @@ describe('what is found first of more than are looked for at once', () => {
     await fixture.rows('UPDATE carillon.open_attempts SET heard_us = heard_us WHERE run_id = $1 AND seq = 501', [
       run_id,
     ]);
-    expect((await findDue(fixture.db, fixture.limits))[0]).toMatchObject({ run_id, seq: 501 });
+    const mine = (await findDue(fixture.db, fixture.limits)).filter((due) => due.run_id === run_id);
+    expect(mine[0]).toMatchObject({ seq: 501 });
+    // And no more of one account than leaves room for others.
+    expect(mine).toHaveLength(100);
+  });
+
+  it('is tended beside accounts of which very much is to be tended, and what is to expire beside all of it', async () => {
+    const busy = await createTenant(fixture, { leads: 620, lines: 620 });
+    const unknown = await startRun(fixture, busy);
+    await claimAll(fixture, await lease(fixture, busy, unknown), 620);
+    // Of six accounts whose carriers do not answer: nobody has asked for longer.
+    await fixture.rows(
+      `UPDATE carillon.open_attempts SET state = 'unknown', asked_us = -1, carrier_account_id = 1000000 + seq % 6
+       WHERE run_id = $1`,
+      [unknown],
+    );
+    const late = await createTenant(fixture, { leads: 2, lines: 2 });
+    const run_id = await startRun(fixture, late);
+    await claimAll(fixture, await lease(fixture, late, run_id), 2);
+    await fixture.rows(
+      `UPDATE carillon.open_attempts SET deadline_us = 1, heard_us = 1, asked_us = 2000,
+         state = CASE seq WHEN 1 THEN 'dialing' ELSE 'in_call' END, hang_up = CASE seq WHEN 2 THEN 'run' END
+       WHERE run_id = $1`,
+      [run_id],
+    );
+    const due = (await findDue(fixture.db, fixture.limits)).filter((one) => one.run_id === run_id);
+    expect(due.map(({ seq, errand }) => ({ seq, errand }))).toEqual([
+      { seq: 1, errand: 'expire' },
+      { seq: 2, errand: 'hang_up' },
+    ]);
   });
 
   it('is hung up first that nobody has tried to end for longest', async () => {
@@ -298,6 +317,16 @@ describe('what is found first of more than are looked for at once', () => {
     );
     const [first] = await takeUnwanted(fixture.db, fixture.limits);
     expect(first).toMatchObject({ call_id: 'C101' });
+  });
+
+  it('is hung up beside an account of which very many are to be', async () => {
+    const unwanted = `INSERT INTO carillon.unwanted_calls (business_id, carrier_account_id, call_id, reason, asked_us)
+      SELECT $1, $2, 'C' || n, 'test', $3 FROM generate_series(1, $4) n`;
+    const [busy, other] = [await createTenant(fixture, { leads: 0 }), await createTenant(fixture, { leads: 0 })];
+    await fixture.rows(unwanted, [busy.business_id, busy.carrier_account_id, 1, 620]);
+    await fixture.rows(unwanted, [other.business_id, other.carrier_account_id, 2, 1]);
+    const taken = await takeUnwanted(fixture.db, fixture.limits);
+    expect(taken.filter(({ business_id }) => business_id === other.business_id)).toHaveLength(1);
   });
 
   it('is swept first that was stopped first', async () => {

@@ -16,31 +16,48 @@ export interface Due {
 }
 
 const ERRANDS_AT_ONCE = 500;
+/** An account whose carrier does not answer has very many, and leaves room for those of others. */
+const ERRANDS_OF_AN_ACCOUNT = 100;
 /** A time that lies further ahead than this was written before the database's clock was set back. */
 export const CLOCK_SET_BACK_US = 2_000_000;
 
 /**
  * Open attempts of all businesses that need tending, whoever holds their runs and whatever those do: attempts past
- * their dial deadline, unknown ones, live ones that have been silent for long, and those to be hung up.
+ * their dial deadline, unknown ones, live ones that have been silent for long, and those to be hung up. Every account has
+ * its first, then its second; what is to expire asks no carrier, and takes no other errand's place.
  */
 export async function findDue(db: Database, limits: Limits): Promise<Due[]> {
   return await discover<Due>(
     db,
     `WITH now AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us),
-     clock AS (SELECT now_us, now_us + $5::bigint AS ahead_us FROM now)
-     SELECT business_id, run_id, seq, carrier_account_id, errand
-     FROM (
-       SELECT business_id, run_id, seq, carrier_account_id, asked_us, CASE
-         WHEN state = 'dialing' THEN CASE WHEN deadline_us < now_us OR heard_us > ahead_us THEN 'expire' END
-         WHEN state = 'unknown'
-           THEN CASE WHEN asked_us < now_us - $1::bigint * 1000 OR asked_us > ahead_us THEN 'reconcile' END
-         WHEN hang_up IS NOT NULL AND (asked_us < now_us - $2::bigint * 1000 OR asked_us > ahead_us) THEN 'hang_up'
-         WHEN asked_us < 0 OR greatest(heard_us, asked_us) < now_us - $3::bigint * 1000 OR greatest(heard_us, asked_us) > ahead_us
-           THEN 'poll'
-       END AS errand
-       FROM carillon.open_attempts, clock) due
-     WHERE errand IS NOT NULL ORDER BY asked_us LIMIT $4`,
-    [limits.reconcile_every_ms, limits.hang_up_every_ms, limits.poll_after_ms, ERRANDS_AT_ONCE, CLOCK_SET_BACK_US],
+     clock AS (SELECT now_us, now_us + $5::bigint AS ahead_us FROM now),
+     due AS (
+       SELECT business_id, run_id, seq, carrier_account_id, errand, asked_us, row_number() OVER (
+         PARTITION BY business_id, carrier_account_id, errand = 'expire' ORDER BY asked_us) AS nth
+       FROM (
+         SELECT business_id, run_id, seq, carrier_account_id, asked_us, CASE
+           WHEN state = 'dialing' THEN CASE WHEN deadline_us < now_us OR heard_us > ahead_us THEN 'expire' END
+           WHEN state = 'unknown'
+             THEN CASE WHEN asked_us < now_us - $1::bigint * 1000 OR asked_us > ahead_us THEN 'reconcile' END
+           WHEN hang_up IS NOT NULL AND (asked_us < now_us - $2::bigint * 1000 OR asked_us > ahead_us) THEN 'hang_up'
+           WHEN asked_us < 0 OR greatest(heard_us, asked_us) < now_us - $3::bigint * 1000 OR greatest(heard_us, asked_us) > ahead_us
+             THEN 'poll'
+         END AS errand
+         FROM carillon.open_attempts, clock) o
+       WHERE errand IS NOT NULL)
+     (SELECT business_id, run_id, seq, carrier_account_id, errand FROM due
+      WHERE errand = 'expire' ORDER BY nth LIMIT $4)
+     UNION ALL
+     (SELECT business_id, run_id, seq, carrier_account_id, errand FROM due
+      WHERE errand <> 'expire' AND nth <= $6 ORDER BY nth, asked_us LIMIT $4)`,
+    [
+      limits.reconcile_every_ms,
+      limits.hang_up_every_ms,
+      limits.poll_after_ms,
+      ERRANDS_AT_ONCE,
+      CLOCK_SET_BACK_US,
+      ERRANDS_OF_AN_ACCOUNT,
+    ],
   );
 }
 
@@ -66,7 +83,8 @@ export async function takeTurn(
 
 /**
  * Attempts past their dial deadline become unknown: the reaper of `dialing`. It asks neither for the run's state nor
- * for its lease; a lost COMMIT answer, a pause or a lease given back leave such attempts too. Returns how many.
+ * for its lease; a lost COMMIT answer, a pause or a lease given back leave such attempts too. Returns how many. A row that
+ * is locked is being settled, or its holder stands still: nobody is waited for, so the order of the locks is no matter.
  */
 export async function expireDialing(db: Database, due: Due[]): Promise<number> {
   let expired = 0;
@@ -78,7 +96,7 @@ export async function expireDialing(db: Database, due: Due[]): Promise<number> {
            SELECT run_id, seq FROM carillon.open_attempts
            WHERE business_id = $1 AND run_id = ANY ($2) AND seq = ANY ($3) AND state = 'dialing'
              AND (deadline_us < $4 OR heard_us > $4::bigint + $5)
-           ORDER BY run_id, seq FOR UPDATE)
+           FOR UPDATE SKIP LOCKED)
          UPDATE carillon.open_attempts o
          SET state = 'unknown', unknown_us = $4, cause = $6
          FROM overdue WHERE o.business_id = $1 AND o.run_id = overdue.run_id AND o.seq = overdue.seq

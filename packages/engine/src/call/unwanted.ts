@@ -21,26 +21,35 @@ export function wantGone(tx: Tx, carrier_account_id: number, call_id: string, re
 }
 
 const CALLS_AT_ONCE = 100;
+/** An account whose carrier does not take its orders leaves room for others. */
+const CALLS_OF_AN_ACCOUNT = 20;
 
 /** Calls that nobody wants and that nobody has asked to end in the last `hang_up_every_ms`; the turn is taken with it. */
 export async function takeUnwanted(db: Database, limits: Limits): Promise<UnwantedCall[]> {
   const due = await discover<UnwantedCall>(
     db,
     `SELECT business_id, carrier_account_id, call_id
-     FROM carillon.unwanted_calls, (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us) clock
-     WHERE over_at IS NULL AND (asked_us < now_us - $1::bigint * 1000 OR asked_us > now_us + $3::bigint)
-     ORDER BY asked_us LIMIT $2`,
-    [limits.hang_up_every_ms, CALLS_AT_ONCE, CLOCK_SET_BACK_US],
+     FROM (
+       SELECT business_id, carrier_account_id, call_id, asked_us,
+              row_number() OVER (PARTITION BY business_id, carrier_account_id ORDER BY asked_us) AS nth
+       FROM carillon.unwanted_calls, (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us) clock
+       WHERE over_at IS NULL AND (asked_us < now_us - $1::bigint * 1000 OR asked_us > now_us + $3::bigint)) due
+     WHERE nth <= $4 ORDER BY nth, asked_us LIMIT $2`,
+    [limits.hang_up_every_ms, CALLS_AT_ONCE, CLOCK_SET_BACK_US, CALLS_OF_AN_ACCOUNT],
   );
   const mine: UnwantedCall[] = [];
   for (const call of due) {
     const taken = await inBusiness(db, call.business_id, 'take_unwanted', (tx) =>
       tx.query(
-        `UPDATE carillon.unwanted_calls SET asked_us = (extract(epoch FROM now()) * 1000000)::bigint
-         WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = $3 AND over_at IS NULL
-           AND (asked_us < (extract(epoch FROM now()) * 1000000)::bigint - $4::bigint * 1000
-             OR asked_us > (extract(epoch FROM now()) * 1000000)::bigint + $5::bigint)
-         RETURNING call_id`,
+        `WITH free AS MATERIALIZED (
+           SELECT call_id FROM carillon.unwanted_calls
+           WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = $3 AND over_at IS NULL
+             AND (asked_us < (extract(epoch FROM now()) * 1000000)::bigint - $4::bigint * 1000
+               OR asked_us > (extract(epoch FROM now()) * 1000000)::bigint + $5::bigint)
+           FOR UPDATE SKIP LOCKED)
+         UPDATE carillon.unwanted_calls u SET asked_us = (extract(epoch FROM now()) * 1000000)::bigint
+         FROM free WHERE u.business_id = $1 AND u.carrier_account_id = $2 AND u.call_id = free.call_id
+         RETURNING u.call_id`,
         [call.business_id, call.carrier_account_id, call.call_id, limits.hang_up_every_ms, CLOCK_SET_BACK_US],
       ),
     );
