@@ -1,4 +1,5 @@
 import type { Equivalent, Mutant } from './mutant.ts';
+import { breakerEquivalents, breakerMutants } from './mutants/breaker.ts';
 import { claimEquivalents, claimMutants } from './mutants/claim.ts';
 import { controlEquivalents, controlMutants } from './mutants/control.ts';
 import { databaseEquivalents, databaseMutants } from './mutants/database.ts';
@@ -26,6 +27,7 @@ export const AREAS: readonly Area[] = [
   { title: 'Pace and order of a claim', mutants: pickMutants, equivalents: pickEquivalents },
   { title: 'Dialling', mutants: dialMutants, equivalents: dialEquivalents },
   { title: 'Evidence and settling', mutants: settleMutants, equivalents: settleEquivalents },
+  { title: 'Refusals and the lane’s breaker', mutants: breakerMutants, equivalents: breakerEquivalents },
   { title: 'Late evidence, decisions and callbacks', mutants: lateMutants, equivalents: lateEquivalents },
   { title: 'Looking for what nobody tends', mutants: tendMutants, equivalents: tendEquivalents },
   { title: 'Reconciling and hanging up', mutants: reaperMutants, equivalents: [] },

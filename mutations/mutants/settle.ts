@@ -4,7 +4,6 @@ const ATTEMPT = 'packages/engine/src/call/attempt.ts';
 const CLOSE = 'packages/engine/src/call/close.ts';
 const RECORD = 'packages/engine/src/call/record.ts';
 const BEHIND = 'packages/engine/test/behind-locks.test.ts';
-const BREAKER = 'packages/engine/test/lane-breaker.test.ts';
 const EVIDENCE = 'packages/engine/test/late-evidence.test.ts';
 const FENCES = 'packages/engine/test/fences.test.ts';
 const GUARDS = 'packages/engine/test/guards.test.ts';
@@ -223,57 +222,6 @@ export const settleMutants: Mutant[] = [
     catcher: { test: GUARDS, title: 'an attempt that is open no longer' },
   },
   {
-    name: 'halt-of-a-person',
-    what: 'that a halt by a person outlasts a refusal',
-    file: CLOSE,
-    find: ' AND (halted_reason IS NULL OR halted_until_us IS NOT NULL)',
-    replace: '',
-    catcher: { test: FENCES, title: 'that a person must resume is not opened by a refusal' },
-  },
-  {
-    name: 'halt-lane-lock',
-    what: 'the lock on the lane of whoever halts it: the refusal before is not seen',
-    file: CLOSE,
-    find: `
-       FOR NO KEY UPDATE)
-     UPDATE carillon.lanes l SET refusals`,
-    replace: `)
-     UPDATE carillon.lanes l SET refusals`,
-    catcher: { test: BEHIND, title: 'a refusal sees the refusal that comes meanwhile' },
-  },
-  {
-    name: 'halt-doubles',
-    what: 'that each refusal in a row doubles the halt',
-    file: CLOSE,
-    find: 'least($5 * power(2, lane.refusals_in_a_row), $6)',
-    replace: 'least($5 * power(2, 0 * lane.refusals_in_a_row), $6)',
-    catcher: { test: BEHIND, title: 'a refusal sees the refusal that comes meanwhile' },
-  },
-  {
-    name: 'trust-refused-lane',
-    what: 'that only a lane that was refused is trusted again',
-    file: RECORD,
-    find: ' AND refusals_in_a_row > 0',
-    replace: '',
-    catcher: { test: BREAKER, title: 'has in the trail each time' },
-  },
-  {
-    name: 'trust-halt-of-a-person',
-    what: 'that a halt by a person outlasts an accepted call',
-    file: RECORD,
-    find: '\n         AND (halted_reason IS NULL OR halted_until_us IS NOT NULL) FOR NO KEY UPDATE)',
-    replace: ' FOR NO KEY UPDATE)',
-    catcher: { test: FENCES, title: 'that a person must resume is not closed by an accepted call' },
-  },
-  {
-    name: 'trust-lane-lock',
-    what: 'the lock on the lane of whoever trusts it: a halt that commits meanwhile is undone',
-    file: RECORD,
-    find: '(halted_reason IS NULL OR halted_until_us IS NOT NULL) FOR NO KEY UPDATE)',
-    replace: '(halted_reason IS NULL OR halted_until_us IS NOT NULL))',
-    catcher: { test: BEHIND, title: 'an accepted call leaves a lane halted that a person halts meanwhile' },
-  },
-  {
     name: 'poison-given-up',
     what: 'that a lead whose dials end with their worker is left to a person at last',
     file: CLOSE,
@@ -307,12 +255,7 @@ export const settleMutants: Mutant[] = [
   },
 ];
 
-const FOLDED =
-  'PostgreSQL never folds a WITH query that locks rows into the statement around it; its manual does not promise so, and the word does';
-
 export const settleEquivalents: Equivalent[] = [
-  { file: CLOSE, what: 'MATERIALIZED of the lane that is locked to be halted', why: FOLDED },
-  { file: RECORD, what: 'MATERIALIZED of the lane that is locked to be trusted', why: FOLDED },
   {
     file: RECORD,
     what: 'the expected count of the attempts that are written',

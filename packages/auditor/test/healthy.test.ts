@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../../../test/support/wait.ts';
 import { withClient } from '../../../test/support/test-server.ts';
-import { createWorld, finishedRun, openRun, type World } from './support/world.ts';
+import { createWorld, ended, finishedRun, openRun, type World } from './support/world.ts';
 
 let world: World;
 beforeAll(async () => void (world = await createWorld()));
@@ -24,6 +24,23 @@ describe('what the engine has done', () => {
       checked: { businesses: 2, runs: 2, jobs: 20, attempts: 18, ledger_calls: 0, carrier_numbers: 0 },
     });
     expect(report.checked.events).toBeGreaterThanOrEqual(7);
+  });
+
+  it('is in order where a lead is left to a person at which the account was refused each time', async () => {
+    const run = await world.run(await world.tenant({ leads: 8, lines: 1 }));
+    const mine = await world.lease(run);
+    for (let claims = 0; claims < 11; claims++) {
+      await world.rows('UPDATE carillon.lanes SET halted_until_us = 1 WHERE halted_until_us > 0');
+      const [attempt] = await world.call(mine, 1);
+      if (attempt?.seq === 1) await world.tell(attempt, { kind: 'rejected', code: '21210', class: 'lane' });
+      else await world.tell(attempt, ended(`R${run.run_id}-${attempt?.seq}`, 'completed'));
+    }
+    const [row] = await world.rows(
+      'SELECT status, completed, needs_review FROM carillon.outbound_call_runs WHERE run_id = $1',
+      [run.run_id],
+    );
+    expect(row).toEqual({ status: 'completed', completed: 7, needs_review: 1 });
+    expect((await world.audit({ business_id: run.business_id })).violations).toEqual([]);
   });
 
   it('is read to its end, however many jobs there are', async () => {

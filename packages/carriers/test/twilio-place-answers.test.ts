@@ -76,8 +76,8 @@ test.each<[string, string, object]>([
   ['429 with the concurrency code', carrierError(429, 10004), rejected('10004', 'again')],
   ['409 with a known code', carrierError(409, 21211), rejected('21211', 'contact')],
   ['401 with the credentials code', carrierError(401, 20003), rejected('20003', 'lane')],
-  ['400 with a code nobody knows', carrierError(400, 21999), rejected('21999', 'contact')],
-  ['404 with a code nobody knows', carrierError(404, 12345), rejected('12345', 'contact')],
+  ['400 with a code nobody knows', carrierError(400, 21999), rejected('21999', 'unlisted')],
+  ['404 with a code nobody knows', carrierError(404, 12345), rejected('12345', 'unlisted')],
   [
     'code and status as strings',
     httpAnswer(400, '{"code":"21211","message":"no","status":"400"}'),

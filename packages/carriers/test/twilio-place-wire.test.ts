@@ -392,7 +392,7 @@ test('no result tells a secret, a number or an address', async () => {
   expect(refused).toEqual({
     kind: 'rejected',
     code: '99999',
-    class: 'contact',
+    class: 'unlisted',
     message: "'[number]' from '[number]' with [secret] at [address] in [id]",
   });
   expect(secretsIn(refused)).toEqual([]);

@@ -234,6 +234,11 @@ const LIMIT_ROWS: Record<keyof Limits, LimitRow> = {
   gather_batch_items: { about: 'Events recorded in one transaction', low: 1, high: 10_000 },
   poll_work_ms: { about: 'A worker looks for work this often when nothing wakes it', low: 10, high: 2_000 },
   worker_runs: { about: 'Runs that one worker works on at once', low: 1, high: 10_000 },
+  run_rest_ms: {
+    about: 'A run that has nobody to call for longer than this takes no place of a worker until then',
+    low: 1_000,
+    high: HOUR_MS,
+  },
   fruitless_leases: {
     about: 'A run whose workers die this many times in a row without a finished call fails',
     low: 1,
@@ -241,6 +246,16 @@ const LIMIT_ROWS: Record<keyof Limits, LimitRow> = {
   },
   fruitless_attempts: {
     about: 'A lead whose dials end this many times with their worker, or in an error of ours, is left to a person',
+    low: 1,
+    high: 1_000,
+  },
+  refused_attempts: {
+    about: 'A lead at which the account is refused this many times, while others are called, is left to a person',
+    low: 1,
+    high: 1_000,
+  },
+  unlisted_refusals: {
+    about: 'Refusals in a row with codes that nobody knows, before they are taken for refusals of the account',
     low: 1,
     high: 1_000,
   },

@@ -43,10 +43,12 @@ export interface DialGate {
 
 /**
  * - `contact`: this number can't be called; the job fails.
+ * - `unlisted`: with a code that the driver's table does not have. The job fails; of many in a row, without an accepted call
+ *   in between, the further ones are taken for `lane`.
  * - `again`: certainly no call (rate, concurrency); the same lead waits and is tried again.
  * - `lane`: nothing can be called through this account now (credentials, suspension, caller id, callback URL).
  */
-export type RefusalClass = 'contact' | 'again' | 'lane';
+export type RefusalClass = 'contact' | 'unlisted' | 'again' | 'lane';
 
 export type PlaceResult =
   | { kind: 'accepted'; call_id: string }

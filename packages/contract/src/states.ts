@@ -200,7 +200,8 @@ export const JOB_STATES = {
     entered_by: {
       'call/record':
         'reconcile that can neither find the call nor prove its absence, or that proves it where the policy asks for a ' +
-        'review; poll of a call of which the carrier can not tell; dials that ended with whoever dialled, too often',
+        'review; poll of a call of which the carrier can not tell; dials that ended with whoever dialled, or refusals of the ' +
+        'lane at this lead alone, too often',
       'restore/review': 'review after a restore: its lead was called by a call that the database has forgotten',
       ...ADOPTED,
     },

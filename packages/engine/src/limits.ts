@@ -42,10 +42,16 @@ export interface Limits {
   poll_work_ms: number;
   /** Runs that one worker holds, at most. */
   worker_runs: number;
+  /** A run that has nobody to call for longer than this is held by no worker until then. */
+  run_rest_ms: number;
   /** A run whose leases start calls and finish none, this many times in a row, is failed. */
   fruitless_leases: number;
   /** A lead of which this many attempts ended with their worker, or in an error of ours, is left to a person. */
   fruitless_attempts: number;
+  /** A lead at which the lane is refused this many times, while others are called, is left to a person. */
+  refused_attempts: number;
+  /** Refusals in a row with codes that nobody knows; the further ones are the lane's, and no longer their leads'. */
+  unlisted_refusals: number;
   /** First and longest pause of a lane after refusals of the account; doubles in between. */
   lane_halt_first_ms: number;
   lane_halt_longest_ms: number;
@@ -72,8 +78,11 @@ export const defaultLimits: Limits = {
   gather_batch_items: 500,
   poll_work_ms: 500,
   worker_runs: 200,
+  run_rest_ms: 60_000,
   fruitless_leases: 5,
   fruitless_attempts: 4,
+  refused_attempts: 4,
+  unlisted_refusals: 5,
   lane_halt_first_ms: 1_000,
   lane_halt_longest_ms: 60_000,
 };

@@ -153,6 +153,7 @@ describe('a lead whose dials end with their worker', () => {
     for (let round = 0; round < 6; round++) {
       const { mine, name } = await nextWorker(tenant, run_id);
       await fixture.rows('UPDATE carillon.lanes SET halted_until_us = 1 WHERE halted_until_us IS NOT NULL');
+      await fixture.rows('UPDATE carillon.job_schedule SET due_us = 1 WHERE run_id = $1', [run_id]);
       const [attempt] = await claimAll(fixture, mine, 1, name);
       if (!attempt) throw new Error('nothing was claimed');
       // The reaper is quicker than the dialler.

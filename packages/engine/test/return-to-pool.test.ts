@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Evidence } from '../src/call/attempt.ts';
 import { fillAhead } from '../src/run/fill.ts';
 import {
   claimAll,
@@ -18,7 +19,11 @@ beforeAll(async () => {
 });
 afterAll(async () => await fixture.close());
 
-describe('a job that goes back to the pool because it was not dialled', () => {
+describe.each<[string, Evidence]>([
+  ['it was not dialled', { kind: 'not_dialed', cause: 'the dial deadline is past', unreachable: false }],
+  ['the account was refused', { kind: 'rejected', code: '20003', class: 'lane' }],
+  ['the carrier had too much to do', { kind: 'rejected', code: '20429', class: 'again' }],
+])('a job that goes back to the pool because %s', (_, evidence) => {
   /** Its first lead has been claimed `attempts` times, and again now; in how many ms it is due after that one. */
   async function dueAfter(attempts: number): Promise<number> {
     const tenant = await createTenant(fixture, { leads: 1 });
@@ -28,7 +33,7 @@ describe('a job that goes back to the pool because it was not dialled', () => {
     const [attempt] = await claimAll(fixture, mine, 1);
     if (!attempt) throw new Error('nothing was claimed');
     expect(attempt.attempt_no).toBe(attempts + 1);
-    await record(fixture, attempt, { kind: 'not_dialed', cause: 'the dial deadline is past', unreachable: false });
+    await record(fixture, attempt, evidence);
     const [job] = await fixture.rows<{ wait_ms: number }>(
       `SELECT ((s.due_us - a.ended_us) / 1000)::int AS wait_ms FROM carillon.job_schedule s
        JOIN carillon.attempts a USING (business_id, run_id, seq) WHERE run_id = $1`,

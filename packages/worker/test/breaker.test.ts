@@ -103,19 +103,31 @@ describe('the breaker of a lane', { timeout: 120_000 }, () => {
     expect(await here.ended(tenant, run_id)).toMatchObject({ status: 'completed', completed: 4, needs_review: 0 });
   });
 
-  it('opens again and again for one lead at which the account is refused each time, and the others are called', async () => {
+  it('leaves the one lead to a person at which the account is refused each time, and the others are called', async () => {
     here = await createInstallation({ behaviour: { default: CALLS } });
-    const tenant = await here.business({ leads: 10, lines: 2 });
+    const tenant = await here.business({ leads: 24, lines: 2 });
     const poison = numberOf(tenant, 0);
     here.sim.behaviour = { default: CALLS, numbers: { [poison]: { refuse: { code: 20003, status: 401 } } } };
     const run_id = await here.run(tenant);
     here.start();
-    await until(async () => (await getRun(here.db, tenant.business_id, run_id)).completed === 9, {
-      deadline_ms: 60_000,
-      what: 'the nine others to be called',
-    });
+    expect(await here.ended(tenant, run_id)).toMatchObject({ status: 'completed', completed: 23, needs_review: 1 });
     expect([...callsByNumber(here.sim)].filter(([, times]) => times !== 1)).toEqual([]);
+    expect(callsByNumber(here.sim).has(poison)).toBe(false);
+    const [job] = await here.rows("SELECT reason FROM carillon.outbound_call_jobs WHERE status = 'needs_review'");
+    expect(job).toEqual({ reason: 'given up: refused 4 times with 20003, while others were called' });
+  });
+
+  it('opens when everybody is refused with a code that nobody knows, and not all of them have failed', async () => {
+    here = await createInstallation({ behaviour: { default: { ...CALLS, refuse: { code: 29999, status: 400 } } } });
+    const tenant = await here.business({ leads: 20, lines: 1 });
+    const run_id = await here.run(tenant);
+    here.start();
+    const reason = await until(
+      async () => (await getRun(here.db, tenant.business_id, run_id)).waiting_reason?.match(/halted: (\S+)/)?.[1],
+      { deadline_ms: 30_000, what: 'the reason in the run' },
+    );
+    expect(reason).toBe('29999');
     here.sim.behaviour = { default: CALLS };
-    expect(await here.ended(tenant, run_id)).toMatchObject({ status: 'completed', completed: 10 });
+    expect(await here.ended(tenant, run_id)).toMatchObject({ status: 'completed', completed: 15, failed: 5 });
   });
 });

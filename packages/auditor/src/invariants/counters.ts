@@ -112,7 +112,7 @@ export function* scheduled(audited: AuditedRun, job: JobRecord): Generator<Viola
 const LAST_OUTCOMES: Partial<Record<JobStatus, readonly (Outcome | null)[]>> = {
   queued: [null],
   failed: ['busy', 'no_answer', 'voicemail', 'failed', 'cancelled', 'rejected'],
-  needs_review: ['unknown', 'absent', 'not_dialed'],
+  needs_review: ['unknown', 'absent', 'not_dialed', 'rejected'],
 };
 
 /** A job's state is one that its attempts give, unless a person has decided otherwise. */

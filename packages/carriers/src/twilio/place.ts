@@ -92,7 +92,7 @@ function judgeAnswer(answer: Answered, credentials: CarrierCredentials): PlaceRe
   return {
     kind: 'rejected',
     code,
-    class: 'contact',
+    class: 'unlisted',
     message: scrub(error.message, credentials, REFUSAL_MESSAGE_CHARS),
   };
 }

@@ -81,6 +81,8 @@ export interface Closing {
   next: 'settle' | 'pool' | 'review';
   /** The account or the way to it was refused: the lane pauses. */
   lane_refused: boolean;
+  /** What the carrier's refusal speaks of, where it refused. */
+  refusal?: RefusalClass;
 }
 
 /**
@@ -126,8 +128,9 @@ export function applyEvidence(attempt: OpenAttempt, evidence: Evidence, now_us: 
       return close(attempt, {
         outcome: 'rejected',
         cause: evidence.code,
-        next: evidence.class === 'contact' ? 'settle' : 'pool',
-        lane_refused: evidence.class !== 'contact',
+        next: evidence.class === 'contact' || evidence.class === 'unlisted' ? 'settle' : 'pool',
+        lane_refused: evidence.class === 'again' || evidence.class === 'lane',
+        refusal: evidence.class,
       });
     case 'not_dialed':
       return close(attempt, {

@@ -5,6 +5,7 @@ import type { Tx } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { Counters, RunRow } from '../run/row.ts';
 import { type Closing, NOBODY_SAID, type OpenAttempt, OWN_ERROR } from './attempt.ts';
+import { countRefusals, judgeUnlisted } from './refusals.ts';
 import { changeJobs } from './stretches.ts';
 
 /** What becomes of a job whose attempt has ended. */
@@ -22,6 +23,13 @@ export interface ClosedAttempt {
   actor: Actor;
 }
 
+/** What is known of a job's attempts before the one that ends. */
+interface History {
+  calls_before: number;
+  fruitless: number;
+  refused: number;
+}
+
 /** A run that makes nobody wait any more: its jobs are done once their open attempts are. */
 const STOPPING: readonly RunStatus[] = ['cancelling', 'cancelled', 'failed'];
 
@@ -30,12 +38,13 @@ const STOPPING: readonly RunStatus[] = ['cancelling', 'cancelled', 'failed'];
  * behind the claim cursor), `cancelled` when the run or the job was told to stop.
  *
  * `calls_before` is how many calls this job had before this attempt; `fruitless`, how many attempts in which whoever
- * dialled it came to grief, this one included.
+ * dialled it came to grief, this one included; `refused`, how many that were refused for the lane's sake though the lane
+ * takes others.
  */
 export function endJob(
   run: { status: RunStatus; policy: Policy },
   { attempt, closing }: Omit<ClosedAttempt, 'actor'>,
-  { calls_before, fruitless, limits }: { calls_before: number; fruitless: number; limits: Limits },
+  { calls_before, fruitless, refused, limits }: History & { limits: Limits },
   now_us: number,
 ): JobEnd {
   if (closing.next === 'review') {
@@ -52,6 +61,12 @@ export function endJob(
       return {
         status: 'needs_review',
         reason: `given up: ${fruitless} dials ended with whoever dialled`,
+        due_us: null,
+      };
+    if (refused >= limits.refused_attempts && !stopped)
+      return {
+        status: 'needs_review',
+        reason: `given up: refused ${refused} times with ${closing.cause}, while others were called`,
         due_us: null,
       };
     const reason = fruitless >= TRIED_LAST_AFTER ? TRIED_LAST : closing.outcome;
@@ -86,9 +101,9 @@ const TRIED_LAST_AFTER = 2;
 const BACK_OFF_US = 100_000;
 export const BACK_OFF_LONGEST_US = 60_000_000;
 
-/** The first tries of what was not dialled follow at once; one that never gets through must not spin. */
+/** The first tries of what was not dialled, or refused, follow at once; one that never gets through must not spin. */
 function backOffUs(outcome: Outcome, attempt_no: number): number {
-  if (outcome !== 'not_dialed' || attempt_no <= 3) return 0;
+  if (outcome === 'absent' || attempt_no <= 3) return 0;
   return Math.min(BACK_OFF_US * 2 ** Math.min(attempt_no - 3, 20), BACK_OFF_LONGEST_US);
 }
 
@@ -106,19 +121,33 @@ function isRetryable(outcome: Outcome): outcome is Retryable {
 export async function closeAttempts(
   tx: Tx,
   run: RunRow,
-  closed: ClosedAttempt[],
+  brought: ClosedAttempt[],
   now_us: number,
   limits: Limits,
 ): Promise<RunStatus> {
-  const last = closed.at(-1);
+  const last = brought.at(-1);
   if (!last) return run.status;
-  const [calls, griefs] = await Promise.all([countCallsBefore(tx, run, closed), countFruitless(tx, run, closed)]);
+  const closed = await judgeUnlisted(tx, run, brought, limits);
+  const refused = closed.find(({ closing }) => closing.lane_refused);
+  const was_trusted = refused ? await haltLane(tx, run, refused, now_us, limits) : false;
+  // Of several that are refused together the first alone can say that the lane was trusted until then.
+  const blamed = was_trusted && refused?.closing.refusal === 'lane' ? refused : null;
+  const [calls, griefs, refusals] = await Promise.all([
+    countCallsBefore(tx, run, closed),
+    countFruitless(tx, run, closed),
+    blamed ? countRefusals(tx, blamed) : 0,
+  ]);
   const ends = closed.map((item) => {
     const { seq } = item.attempt;
-    const history = { calls_before: calls.get(seq) ?? 0, fruitless: griefs.get(seq) ?? 0, limits };
+    const history = {
+      calls_before: calls.get(seq) ?? 0,
+      fruitless: griefs.get(seq) ?? 0,
+      refused: item === blamed ? refusals : 0,
+      limits,
+    };
     return { ...item, end: endJob(run, item, history, now_us) };
   });
-  moveToHistory(tx, run, closed, now_us);
+  moveToHistory(tx, run, closed, blamed, now_us);
   const groups = Map.groupBy(ends, ({ end, closing }) => JSON.stringify([end.status, closing.outcome, end.reason]));
   for (const group of groups.values()) moveJobs(tx, run, group);
   scheduleJobs(
@@ -126,8 +155,6 @@ export async function closeAttempts(
     run,
     ends.flatMap(({ attempt: { seq }, end: { due_us, reason } }) => (due_us === null ? [] : [{ seq, due_us, reason }])),
   );
-  const refused = closed.find(({ closing }) => closing.lane_refused);
-  if (refused) await haltLane(tx, run, refused, now_us, limits);
   const delta: Partial<Counters> = { in_progress: -closed.length };
   for (const { end } of ends) delta[end.status] = (delta[end.status] ?? 0) + 1;
   const settled = ends.some(({ closing }) => closing.next === 'settle');
@@ -227,22 +254,29 @@ async function countFruitless(tx: Tx, run: RunRow, closed: ClosedAttempt[]): Pro
 }
 
 /** Moves open attempts to the history, with how they ended. Nothing ever changes a row that is there. */
-function moveToHistory(tx: Tx, run: RunRow, closed: ClosedAttempt[], now_us: number): void {
+function moveToHistory(
+  tx: Tx,
+  run: RunRow,
+  closed: ClosedAttempt[],
+  blamed: ClosedAttempt | null,
+  now_us: number,
+): void {
   const column = <T>(of: (item: ClosedAttempt) => T) => closed.map(of);
   tx.send(
     `WITH gone AS (
        DELETE FROM carillon.open_attempts o
-       USING unnest($4::int[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::int[], $10::text[], $11::text[])
+       USING unnest($4::int[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::int[], $10::text[], $11::text[],
+           $12::boolean[])
          AS e (ended_seq, ended_call_id, ended_placed_us, ended_ringing_us, ended_answered_us, duration_s, outcome,
-               ended_cause)
+               ended_cause, lane_was_trusted)
        WHERE o.business_id = $1 AND o.run_id = $2 AND o.seq = e.ended_seq
        RETURNING o.*, e.*)
      INSERT INTO carillon.attempts (business_id, run_id, seq, attempt_no, revision, carrier_account_id, lead_id, token,
        worker_id, lease_epoch, control_epoch, from_number, intent_us, call_id, placed_us, ringing_us, answered_us,
-       ended_us, duration_s, outcome, cause)
+       ended_us, duration_s, outcome, cause, lane_was_trusted)
      SELECT business_id, run_id, seq, attempt_no, revision, carrier_account_id, lead_id, token,
        worker_id, lease_epoch, control_epoch, from_number, intent_us, ended_call_id, ended_placed_us, ended_ringing_us,
-       ended_answered_us, $3, duration_s, outcome, ended_cause
+       ended_answered_us, $3, duration_s, outcome, ended_cause, lane_was_trusted
      FROM gone`,
     [
       run.business_id,
@@ -256,6 +290,7 @@ function moveToHistory(tx: Tx, run: RunRow, closed: ClosedAttempt[], now_us: num
       column(({ closing }) => closing.duration_s),
       column(({ closing }) => closing.outcome),
       column(({ closing }) => closing.cause),
+      column((item) => (item === blamed ? true : null)),
     ],
     closed.length,
   );
@@ -296,6 +331,7 @@ export function scheduleJobs(tx: Tx, run: RunRow, jobs: { seq: Seq; due_us: numb
 /**
  * The lane's breaker: each refusal in a row doubles its pause; an accepted call closes it (see `record`). In the trail
  * stands when it opens, not each refusal of those that were under way by then. A halt without an end is a person's.
+ * Returns whether the lane was trusted: a call was accepted since the refusal before this one, if there was any.
  */
 async function haltLane(
   tx: Tx,
@@ -303,17 +339,18 @@ async function haltLane(
   { closing, actor }: ClosedAttempt,
   now_us: number,
   limits: Limits,
-): Promise<void> {
+): Promise<boolean> {
   const halted_reason = closing.cause ?? 'refused';
-  const [lane] = await tx.query<{ was_halted: boolean; halted_until_us: number }>(
+  const [lane] = await tx.query<{ was_trusted: boolean; was_halted: boolean; halted_until_us: number }>(
     `WITH lane AS MATERIALIZED (
-       SELECT refusals_in_a_row, halted_until_us > $4 AS was_halted FROM carillon.lanes
+       SELECT trusted, refusals_in_a_row, halted_until_us > $4 AS was_halted FROM carillon.lanes
        WHERE business_id = $1 AND carrier_account_id = $2 AND (halted_reason IS NULL OR halted_until_us IS NOT NULL)
        FOR NO KEY UPDATE)
-     UPDATE carillon.lanes l SET refusals_in_a_row = least(l.refusals_in_a_row + 1, 30), halted_reason = $3,
-       halted_until_us = $4 + least($5 * power(2, lane.refusals_in_a_row), $6)::bigint * 1000
+     UPDATE carillon.lanes l SET trusted = false, refusals_in_a_row = least(l.refusals_in_a_row + 1, 30),
+       halted_reason = $3, halted_until_us = $4 + least($5 * power(2, lane.refusals_in_a_row), $6)::bigint * 1000
      FROM lane WHERE l.business_id = $1 AND l.carrier_account_id = $2
-     RETURNING coalesce(lane.was_halted, false) AS was_halted, l.halted_until_us`,
+     RETURNING lane.trusted AS was_trusted, coalesce(lane.was_halted, false) AS was_halted,
+       l.halted_until_us`,
     [
       run.business_id,
       run.carrier_account_id,
@@ -323,11 +360,13 @@ async function haltLane(
       limits.lane_halt_longest_ms,
     ],
   );
-  if (!lane || lane.was_halted) return;
+  if (!lane) return false;
+  if (lane.was_halted) return lane.was_trusted;
   trail(tx, actor, {
     action: 'lane.halted',
     subject: { type: 'carrier_account', id: run.carrier_account_id },
     before: { halted_reason: null },
     after: { halted_reason, halted_until: new Date(lane.halted_until_us / 1_000).toISOString() },
   });
+  return lane.was_trusted;
 }

@@ -248,7 +248,7 @@ async function reviseClosed(
   revise(tx, attempt, verdict.closing, now_us);
   if (!isUncertain(job) || superseded) return;
   const over = { ...run, status: 'completed' as const, policy: { ...run.policy, retry: {} } };
-  const end = endJob(over, verdict, { calls_before: 0, fruitless: 0, limits }, now_us);
+  const end = endJob(over, verdict, { calls_before: 0, fruitless: 0, refused: 0, limits }, now_us);
   tx.send(
     `UPDATE carillon.outbound_call_jobs SET status = $4, last_outcome = $5, reason = $6, updated_at = now()
      WHERE business_id = $1 AND run_id = $2 AND seq = $3 AND status = $7`,

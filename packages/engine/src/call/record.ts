@@ -136,19 +136,20 @@ function writeAttempts(tx: Tx, run_id: RunId, attempts: OpenAttempt[]): void {
   );
 }
 
-/** An accepted call closes the lane's breaker, unless a person has to. */
+/** An accepted call closes the lane's breaker, unless a person has to, and has unknown refusals counted anew. */
 async function trustLane(tx: Tx, carrier_account_id: number, actor: Actor): Promise<void> {
   const [was] = await tx.query<{ halted_reason: string | null; refusals_in_a_row: number }>(
     `WITH distrusted AS MATERIALIZED (
        SELECT halted_reason, refusals_in_a_row FROM carillon.lanes
-       WHERE business_id = $1 AND carrier_account_id = $2 AND refusals_in_a_row > 0
+       WHERE business_id = $1 AND carrier_account_id = $2 AND (refusals_in_a_row > 0 OR unlisted_refusals > 0 OR NOT trusted)
          AND (halted_reason IS NULL OR halted_until_us IS NOT NULL) FOR NO KEY UPDATE)
-     UPDATE carillon.lanes l SET refusals_in_a_row = 0, halted_reason = NULL, halted_until_us = NULL
+     UPDATE carillon.lanes l SET trusted = true, refusals_in_a_row = 0, unlisted_refusals = 0,
+       halted_reason = NULL, halted_until_us = NULL
      FROM distrusted d WHERE l.business_id = $1 AND l.carrier_account_id = $2
      RETURNING d.halted_reason, d.refusals_in_a_row`,
     [tx.business_id, carrier_account_id],
   );
-  if (was)
+  if (was && was.refusals_in_a_row > 0)
     trail(tx, actor, {
       action: 'lane.resumed',
       subject: { type: 'carrier_account', id: carrier_account_id },
