@@ -41,7 +41,13 @@ export {
   findDue,
   takeTurn,
 } from './call/tend.ts';
-export { reportForgottenCall, takeUnwanted, type UnwantedCall, unwantedIsOver } from './call/unwanted.ts';
+export {
+  reportForgottenCall,
+  type TakenCall,
+  takeUnwanted,
+  type UnwantedCall,
+  unwantedIsOver,
+} from './call/unwanted.ts';
 export {
   accountIsSettled,
   accountIsUnsettled,

@@ -8,12 +8,13 @@ import {
   expireDialing,
   findDue,
   type OpenAttempt,
+  type TakenCall,
   takeTurn,
   takeUnwanted,
-  type UnwantedCall,
   unwantedIsOver,
 } from '@carillon/engine';
 import type { Account, WorkerContext } from './context.ts';
+import { createFirstSeen, type FirstSeen } from './seen.ts';
 
 /** Requests that may be under way to one account at once. */
 const ASKED_AT_ONCE = 8;
@@ -22,18 +23,21 @@ const ASKED_AT_ONCE = 8;
  * second time for it: a database's clock that was set by an hour, in either direction, and as much again.
  */
 const CLOCK_SKEW_MS = 7_200_000;
-const SEEN_KEPT = 10_000;
+
+/** How many times the longest call one may be overdue before it is hung up, and before a person is asked instead. */
+const OVERDUE_HANG_UP = 2;
+const OVERDUE_REVIEW = 5;
 
 /** What a process remembers between two rounds of tending. */
 export interface TendState {
-  /** When this process first saw an attempt unknown, by token, on its monotonic clock. */
-  seen: Map<string, number>;
+  /** When this process first saw an attempt unknown, by its token, and what else it waits for on its own clock. */
+  seen: FirstSeen;
   /** Accounts whose errands are being run: one that doesn't answer must not keep the others waiting. */
   busy: Map<string, Promise<void>>;
 }
 
 export function createTendState(): TendState {
-  return { seen: new Map(), busy: new Map() };
+  return { seen: createFirstSeen(), busy: new Map() };
 }
 
 /**
@@ -42,6 +46,7 @@ export function createTendState(): TendState {
  * account by account, not when they are done.
  */
 export async function tend(context: WorkerContext, state: TendState): Promise<void> {
+  state.seen.tidy(context.clock.monotonicMs());
   const due = await findDue(context.db, context.limits);
   await expireDialing(
     context.db,
@@ -52,8 +57,7 @@ export async function tend(context: WorkerContext, state: TendState): Promise<vo
     giveOut(context, state, account, items, async (item) => await run(context, state.seen, item));
   const unwanted = await takeUnwanted(context.db, context.limits);
   for (const [account, calls] of Map.groupBy(unwanted, accountOf))
-    giveOut(context, state, `unwanted ${account}`, calls, async (call) => await end(context, call));
-  while (state.seen.size > SEEN_KEPT) state.seen.delete(state.seen.keys().next().value ?? '');
+    giveOut(context, state, `unwanted ${account}`, calls, async (call) => await end(context, state.seen, call));
 }
 
 function accountOf(item: { business_id: number; carrier_account_id: number }): string {
@@ -79,15 +83,31 @@ function giveOut<T>(
   busy.set(name, done);
 }
 
-async function end(context: WorkerContext, call: UnwantedCall): Promise<void> {
+async function end(context: WorkerContext, seen: FirstSeen, call: TakenCall): Promise<void> {
   try {
     const account = await context.account(call.business_id, call.carrier_account_id);
     const result = await askToHangUp(account, call.call_id);
-    if (result.kind === 'over') await unwantedIsOver(context.db, call);
-    else if (result.kind === 'error') context.log.warn({ cause: result.cause }, 'an unwanted call was not hung up');
+    if (result.kind === 'asked') return;
+    if (result.kind === 'error') {
+      const gone = canNotBeLive(context, seen, account, call);
+      const { call_id } = call;
+      if (gone) context.log.warn({ cause: result.cause, call_id }, 'an unwanted call is over by its longest; given up');
+      else context.log.warn({ cause: result.cause }, 'an unwanted call was not hung up');
+      if (!gone) return;
+    }
+    await unwantedIsOver(context.db, call);
   } catch (error) {
     context.log.error({ err: error }, 'an unwanted call was not hung up');
   }
+}
+
+/** Its carrier does not say that it is over; it is known for so long that it must be, by both clocks. */
+function canNotBeLive({ limits, clock }: WorkerContext, seen: FirstSeen, account: Account, call: TakenCall): boolean {
+  const { listing_delay_ms } = account.driver.capabilities(account.credentials);
+  const live_ms = notLiveAfterMs(account, limits.call_max_ms, limits) + listing_delay_ms;
+  const now_ms = clock.monotonicMs();
+  const waited_ms = now_ms - seen.since_ms(`${accountOf(call)} ${call.call_id}`, now_ms);
+  return isPast(call.seen_us, live_ms, call.now_us) && waited_ms > live_ms;
 }
 
 async function askToHangUp({ credentials, driver }: Account, call_id: string): Promise<HangUpResult> {
@@ -96,8 +116,6 @@ async function askToHangUp({ credentials, driver }: Account, call_id: string): P
   faultPoint('hang_up', 'answered');
   return result;
 }
-
-type FirstSeen = TendState['seen'];
 
 async function run(context: WorkerContext, seen: FirstSeen, due: Due): Promise<void> {
   const turn = await takeTurn(context.db, due, everyMs(context, due.errand));
@@ -126,7 +144,7 @@ async function learn(
   now_us: number,
 ): Promise<Evidence | null> {
   if (attempt.call_id === null) return await reconcile(context, seen, account, attempt, now_us);
-  seen.delete(attempt.token);
+  seen.forget(attempt.token);
   if (attempt.hang_up) {
     const result = await askToHangUp(account, attempt.call_id);
     if (result.kind === 'error') context.log.warn({ cause: result.cause }, 'a call was not hung up; trying again');
@@ -136,10 +154,10 @@ async function learn(
 
 /**
  * Asks for a call whose id is known. One that the carrier can't tell of goes to review once it can't be live any more, by
- * the database's clock and by this process's own, since it first asked in vain.
+ * the database's clock, since it was last heard of, and by this process's own, since it first asked in vain after that.
  */
 async function ask(
-  { limits, clock }: WorkerContext,
+  { limits, clock, log }: WorkerContext,
   seen: FirstSeen,
   account: Account,
   attempt: OpenAttempt,
@@ -147,30 +165,42 @@ async function ask(
   now_us: number,
 ): Promise<Evidence | null> {
   const { credentials, driver } = account;
+  const { token, heard_us } = attempt;
   faultPoint('fetch_call', 'before_request');
   const result = await driver.fetchCall(credentials, call_id);
   faultPoint('fetch_call', 'answered');
-  const in_vain = `${attempt.token} in vain`;
-  if (result.kind === 'call') {
-    seen.delete(in_vain);
-    return { kind: 'call', call: result.call };
-  }
-  const first_ms = seen.get(in_vain) ?? clock.monotonicMs();
-  seen.set(in_vain, first_ms);
-  const live_ms = notLiveAfterMs(account, attempt, limits);
   const placed_us = attempt.placed_us ?? attempt.intent_us;
-  const set_back = placed_us > now_us + CLOCK_SET_BACK_US;
-  if ((!set_back && now_us < placed_us + live_ms * 1_000) || clock.monotonicMs() - first_ms < live_ms) return null;
-  seen.delete(in_vain);
+  const live_ms = notLiveAfterMs(account, attempt.call_max_ms, limits);
+  const now_ms = clock.monotonicMs();
+  if (result.kind === 'call') {
+    if (result.call.phase === 'ended' || !isPast(placed_us, live_ms, now_us))
+      return { kind: 'call', call: result.call };
+    // Longer than it was allowed to. The database's clock says so, which may have jumped: what follows, our own says.
+    const overdue_ms = now_ms - seen.since_ms(`${token} overdue`, now_ms);
+    if (overdue_ms > OVERDUE_HANG_UP * live_ms) {
+      const ordered = await askToHangUp(account, call_id);
+      log.warn({ run_id: attempt.run_id, seq: attempt.seq, ordered }, 'a call is live long after its longest');
+    }
+    if (overdue_ms <= OVERDUE_REVIEW * live_ms) return { kind: 'call', call: result.call };
+    return { kind: 'review', cause: 'the carrier shows the call live long after its longest', heard_us };
+  }
+  // A call that is accepted may be answered late: whatever is heard of it begins the waiting anew.
+  const in_vain_ms = now_ms - seen.since_ms(`${token} in vain since ${heard_us}`, now_ms);
+  if (!isPast(Math.max(placed_us, heard_us), live_ms, now_us) || in_vain_ms < live_ms) return null;
   // Accepted, over by its own time limit, and the carrier can't or won't say how: a person decides.
   const cause = result.kind === 'error' ? result.cause : 'the carrier no longer knows the call';
-  return { kind: 'review', cause, heard_us: attempt.heard_us };
+  return { kind: 'review', cause, heard_us };
+}
+
+/** By the database's clock, which says nothing where it was set back since. */
+function isPast(since_us: number, ms: number, now_us: number): boolean {
+  return now_us >= since_us + ms * 1_000 || since_us > now_us + CLOCK_SET_BACK_US;
 }
 
 /** From the dial deadline on: after this a call that nobody has seen can't be live. */
-function notLiveAfterMs(account: Account, attempt: OpenAttempt, limits: WorkerContext['limits']): number {
+function notLiveAfterMs(account: Account, call_max_ms: number, limits: WorkerContext['limits']): number {
   const { ring_timeout_ms, reconcile_margin_ms } = limits;
-  return effectDelayMs(account, limits) + ring_timeout_ms + attempt.call_max_ms + reconcile_margin_ms;
+  return effectDelayMs(account, limits) + ring_timeout_ms + call_max_ms + reconcile_margin_ms;
 }
 
 /** As its driver declares it; where it knows none, what is assumed. */
@@ -194,9 +224,8 @@ async function reconcile(
 ): Promise<Evidence | null> {
   const { credentials, driver } = account;
   const { limits, clock } = context;
-  const first_ms = seen.get(attempt.token) ?? clock.monotonicMs();
-  seen.set(attempt.token, first_ms);
-  const waited_ms = clock.monotonicMs() - first_ms;
+  const now_ms = clock.monotonicMs();
+  const waited_ms = now_ms - seen.since_ms(attempt.token, now_ms);
   const capabilities = driver.capabilities(credentials);
   const grace_ms = effectDelayMs(account, limits) + capabilities.listing_delay_ms + limits.reconcile_margin_ms;
   // Seen unknown, it may still be dialled until its deadline by the clock of whoever claimed it.
@@ -204,7 +233,7 @@ async function reconcile(
   // Where the database's clock was set back since the claim, its deadline says nothing; but this process's own waiting,
   // which began after the claim, is enough by itself.
   const set_back = attempt.intent_us > now_us + CLOCK_SET_BACK_US;
-  const past_deadline_ms = set_back ? waited_ms - limits.dial_deadline_ms : (now_us - attempt.deadline_us) / 1_000;
+  const past_deadline_ms = set_back ? Number.POSITIVE_INFINITY : (now_us - attempt.deadline_us) / 1_000;
   // By then whatever call there is stands in the list.
   const list_is_whole = past_deadline_ms > grace_ms && waited_ms > own_ms;
   // A call that is bound to another attempt is left out anyway, so the window may be wide.
@@ -232,8 +261,8 @@ async function reconcile(
     if (other) context.log.error({ run_id: attempt.run_id, seq: attempt.seq }, 'two calls fit one unknown attempt');
   } else context.log.warn({ cause: listed.cause }, 'the carrier did not list its calls');
 
-  const over_ms = Math.max(grace_ms, notLiveAfterMs(account, attempt, limits));
-  if (past_deadline_ms <= over_ms || waited_ms <= own_ms) return null;
+  const over_ms = Math.max(grace_ms, notLiveAfterMs(account, attempt.call_max_ms, limits));
+  if (past_deadline_ms <= over_ms || waited_ms <= over_ms + limits.dial_deadline_ms) return null;
   const cause = attempt.cause ?? 'the carrier’s answer was lost';
   return settled(seen, attempt, { kind: 'review', cause, heard_us: attempt.heard_us });
 }
@@ -254,6 +283,6 @@ function madeInTime(
 }
 
 function settled(seen: FirstSeen, attempt: OpenAttempt, evidence: Evidence): Evidence {
-  seen.delete(attempt.token);
+  seen.forget(attempt.token);
   return evidence;
 }

@@ -171,8 +171,10 @@ describe('an unknown attempt', () => {
     clock.pass(86_400_000);
     await round(context, state);
     expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
-    // By the database's clock it is over. A process that has only just heard of it waits for its own.
+    // By the database's clock it is over. A process that has only just heard of it waits for its own, as long.
     await age(86_400);
+    await round(context, later);
+    clock.pass(100_000);
     await round(context, later);
     expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
     await round(context, state);
@@ -228,6 +230,14 @@ describe('a live call that the carrier can not tell of', () => {
     await round(context, state);
     expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
     await here.rows('UPDATE carillon.open_attempts SET placed_us = placed_us - 86400000000::bigint');
+    // Accepted long ago, and answered only now.
+    await round(context, state);
+    expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
+    await here.rows('UPDATE carillon.open_attempts SET heard_us = heard_us - 86400000000::bigint');
+    // What was heard begins the waiting anew, by the worker's own clock too.
+    await round(context, state);
+    expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
+    clock.pass(601_400);
     await round(context, createTendState());
     expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
     await round(context, state);
@@ -249,5 +259,40 @@ describe('a live call that the carrier can not tell of', () => {
     clock.pass(600_000);
     await round(context, state);
     expect(await jobStatus(here, mine.run_id)).toBe('needs_review');
+  });
+});
+
+describe('a call that the carrier shows live for ever', () => {
+  it('is hung up long after its longest, and then left to a person, by the worker’s own clock', async () => {
+    const mine = await leased(here, await here.business({ leads: 1 }));
+    const [attempt] = await claimed(here, mine);
+    await record(here, attempt, { kind: 'accepted', call_id: 'C1' });
+    const clock = handClock();
+    let ordered = 0;
+    const context = contextOf(
+      here,
+      {
+        fetchCall: async () => ({ kind: 'call', call: liveCall('C1') }),
+        hangUp: async () => {
+          ordered++;
+          return { kind: 'asked' };
+        },
+      },
+      clock,
+    );
+    const state = createTendState();
+    const afterLongest = async (times: number) => {
+      clock.pass(times * 601_400);
+      await round(context, state);
+      return { ordered, status: await jobStatus(here, mine.run_id) };
+    };
+    for (let n = 0; n < 2; n++) expect(await afterLongest(10)).toEqual({ ordered: 0, status: 'in_progress' });
+    // The database's clock says so first, and may have jumped.
+    await here.rows('UPDATE carillon.open_attempts SET placed_us = placed_us - 86400000000::bigint');
+    expect(await afterLongest(0)).toEqual({ ordered: 0, status: 'in_progress' });
+    expect(await afterLongest(1.9)).toEqual({ ordered: 0, status: 'in_progress' });
+    expect(await afterLongest(0.2)).toEqual({ ordered: 1, status: 'in_progress' });
+    expect(await afterLongest(2.8)).toEqual({ ordered: 2, status: 'in_progress' });
+    expect(await afterLongest(0.2)).toEqual({ ordered: 3, status: 'needs_review' });
   });
 });

@@ -131,6 +131,35 @@ describe('a call that is to end', () => {
   });
 });
 
+describe('a call that nobody wants, of which its carrier', () => {
+  it.each<[string, Partial<CarrierDriver>]>([
+    ['says that it knows none', { hangUp: async () => ({ kind: 'error', cause: 'http_404_code_20404' }) }],
+    ['says nothing', { hangUp: async () => ({ kind: 'error', cause: 'response_timeout' }) }],
+  ])('%s is over once it can no longer be live, by both clocks', async (_, driver) => {
+    const { attempt } = await oneAttempt();
+    await record(here, attempt, { kind: 'accepted', call_id: 'C1' });
+    await record(here, attempt, { kind: 'call', call: liveCall('C2') });
+    const clock = handClock();
+    const context = contextOf(
+      here,
+      { ...driver, fetchCall: async () => ({ kind: 'error', cause: 'http_500' }) },
+      clock,
+    );
+    const [state, later] = [createTendState(), createTendState()];
+    const over = async () =>
+      (await here.rows('SELECT 1 FROM carillon.unwanted_calls WHERE over_at IS NOT NULL')).length;
+    await round(context, state);
+    clock.pass(86_400_000);
+    await round(context, state);
+    expect(await over()).toBe(0);
+    await here.rows("UPDATE carillon.unwanted_calls SET seen_at = seen_at - interval '1 day'");
+    await round(context, later);
+    expect(await over()).toBe(0);
+    await round(context, state);
+    expect(await over()).toBe(1);
+  });
+});
+
 describe('an unknown attempt', () => {
   it('finds its call though the database’s clock is some seconds ahead of the carrier’s', async () => {
     const { run_id, attempt } = await oneAttempt();
@@ -242,17 +271,25 @@ describe('an unknown attempt', () => {
     ]);
   });
 
-  it('is remembered from when it was first seen, and of very many the oldest are forgotten', async () => {
-    const { attempt } = await oneAttempt();
+  it('is settled beside very many, which are forgotten when nobody asks about them any more', async () => {
+    const { run_id, attempt } = await oneAttempt();
     await record(here, attempt, { kind: 'unknown', cause: 'reset' });
-    const context = contextOf(here, { find: async () => ({ kind: 'listed', calls: [] }) }, handClock());
+    await age(60);
+    const clock = handClock();
+    const context = contextOf(here, { find: async () => ({ kind: 'listed', calls: [] }) }, clock);
     const state = createTendState();
-    for (let n = 0; n < 10_005; n++) state.seen.set(`settled by somebody else ${n}`, 0);
-    await tend(context, state);
-    await Promise.all(state.busy.values());
-    expect(state.seen.get(attempt.token)).toBe(1_000);
-    await tend(context, state);
-    expect(state.seen.size).toBe(10_000);
-    expect(state.seen.has(attempt.token)).toBe(true);
+    for (let n = 0; n < 3; n++) {
+      await round(context, state);
+      for (let other = 0; other < 10_005; other++) state.seen.since_ms(`another ${other}`, clock.monotonicMs());
+      clock.pass(300);
+    }
+    await round(context, state);
+    expect(await jobStatus(here, run_id)).toBe('waiting');
+    for (let n = 0; n < 2; n++) {
+      expect(state.seen.size).toBe(10_005);
+      clock.pass(3_600_000);
+      await tend(context, state);
+    }
+    expect(state.seen.size).toBe(0);
   });
 });

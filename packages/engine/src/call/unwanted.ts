@@ -11,6 +11,12 @@ export interface UnwantedCall {
   call_id: string;
 }
 
+/** One whose turn is taken: since when it is known, and what the database's clock says now. */
+export interface TakenCall extends UnwantedCall {
+  seen_us: number;
+  now_us: number;
+}
+
 /** The durable intent to hang up a call that no open attempt speaks for. */
 export function wantGone(tx: Tx, carrier_account_id: number, call_id: string, reason: string): void {
   tx.send(
@@ -25,7 +31,7 @@ const CALLS_AT_ONCE = 100;
 const CALLS_OF_AN_ACCOUNT = 20;
 
 /** Calls that nobody wants and that nobody has asked to end in the last `hang_up_every_ms`; the turn is taken with it. */
-export async function takeUnwanted(db: Database, limits: Limits): Promise<UnwantedCall[]> {
+export async function takeUnwanted(db: Database, limits: Limits): Promise<TakenCall[]> {
   const due = await discover<UnwantedCall>(
     db,
     `SELECT business_id, carrier_account_id, call_id
@@ -37,10 +43,10 @@ export async function takeUnwanted(db: Database, limits: Limits): Promise<Unwant
      WHERE nth <= $4 ORDER BY nth, asked_us LIMIT $2`,
     [limits.hang_up_every_ms, CALLS_AT_ONCE, CLOCK_SET_BACK_US, CALLS_OF_AN_ACCOUNT],
   );
-  const mine: UnwantedCall[] = [];
+  const mine: TakenCall[] = [];
   for (const call of due) {
-    const taken = await inBusiness(db, call.business_id, 'take_unwanted', (tx) =>
-      tx.query(
+    const [taken] = await inBusiness(db, call.business_id, 'take_unwanted', (tx) =>
+      tx.query<Pick<TakenCall, 'seen_us' | 'now_us'>>(
         `WITH free AS MATERIALIZED (
            SELECT call_id FROM carillon.unwanted_calls
            WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = $3 AND over_at IS NULL
@@ -49,11 +55,11 @@ export async function takeUnwanted(db: Database, limits: Limits): Promise<Unwant
            FOR UPDATE SKIP LOCKED)
          UPDATE carillon.unwanted_calls u SET asked_us = (extract(epoch FROM now()) * 1000000)::bigint
          FROM free WHERE u.business_id = $1 AND u.carrier_account_id = $2 AND u.call_id = free.call_id
-         RETURNING u.call_id`,
+         RETURNING (extract(epoch FROM u.seen_at) * 1000000)::bigint AS seen_us, u.asked_us AS now_us`,
         [call.business_id, call.carrier_account_id, call.call_id, limits.hang_up_every_ms, CLOCK_SET_BACK_US],
       ),
     );
-    if (taken.length > 0) mine.push(call);
+    if (taken) mine.push({ ...call, ...taken });
   }
   return mine;
 }
