@@ -106,7 +106,9 @@ async function tryMutants(tree: PlantedTree, session: Session, queue: Iterator<M
 
 const { list, markdown, mutants, at_once } = read();
 if (list) {
-  console.log(markdown ? inMarkdown() : mutants.map(({ name, what }) => `${name}: ${what}`).join('\n'));
+  const text = markdown ? inMarkdown() : mutants.map(({ name, what }) => `${name}: ${what}`).join('\n');
+  // A pipe takes it piece by piece.
+  await new Promise<void>((resolve) => process.stdout.write(`${text}\n`, () => resolve()));
   process.exit(0);
 }
 

@@ -12,6 +12,7 @@ import {
   type Gatherer,
   type Limits,
   openDatabase,
+  type Recorded,
   readAnswer,
   reportForgottenCall,
   type Waker,
@@ -131,11 +132,13 @@ export function createInstallation(
   }
 
   const actor = { name: 'carrier', user_id: null };
-  async function record(api: Api, attempt: CallbackPath, call: CarrierCall): Promise<void> {
+  async function record(api: Api, attempt: CallbackPath, call: CarrierCall): Promise<Recorded> {
     const recorded = await api.gatherer.record({ key: attempt, evidence: { kind: 'call', call }, actor });
-    if (recorded !== 'unknown_attempt') return;
-    forgotten.push(`call ${call.call_id} of run ${attempt.run_id}, lead ${attempt.seq}`);
-    await reportForgottenCall(api.db, attempt.business_id, attempt.carrier_account_id, call.call_id, actor);
+    if (recorded === 'unknown_attempt') {
+      forgotten.push(`call ${call.call_id} of run ${attempt.run_id}, lead ${attempt.seq}`);
+      await reportForgottenCall(api.db, attempt.business_id, attempt.carrier_account_id, call.call_id, actor);
+    }
+    return recorded;
   }
 
   return {
@@ -162,7 +165,8 @@ export function createInstallation(
       },
       async answer(attempt, call) {
         const heard = await ask(async (api) => {
-          await record(api, attempt, call);
+          const recorded = await record(api, attempt, call);
+          if (recorded === 'unwanted' || recorded === 'unknown_attempt') return null;
           return await readAnswer(api.db, attempt);
         });
         if (heard.kind !== 'answer') return null;
