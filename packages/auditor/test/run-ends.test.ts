@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { count, expectFound, filled, type Found, itFinds, status } from './support/broken.ts';
-import { type AuditedRun, createWorld, finishedRun, openRun, type World } from './support/world.ts';
+import { type AuditedRun, createWorld, ended, finishedRun, openRun, type World } from './support/world.ts';
 
 const ofRun = 'WHERE run_id = {run}';
 
@@ -159,5 +159,25 @@ describe('invariant 6: what nobody has taken up', () => {
     expect((await world.audit({ business_id })).violations).toHaveLength(1);
     const limits = { ...world.limits, worker_runs: 1 };
     expect((await world.audit({ business_id, limits })).violations).toEqual([]);
+  });
+
+  it('is no run that only waits, until the first of its leads is due', async () => {
+    const policy = { retry: { busy: { times: 1, after_s: 3_600 } }, review_always: false };
+    const run = await world.run(await world.tenant(), { policy });
+    for (const attempt of await world.call(await world.lease(run), 10))
+      await world.tell(attempt, ended(`W${attempt.seq}`, 'busy'));
+    await world.rows(
+      `UPDATE carillon.outbound_call_runs SET locked_by_worker = NULL, lock_ts = NULL,
+         updated_at = now() - interval '5 minutes' WHERE run_id = $1`,
+      [run.run_id],
+    );
+    await world.rows(ALIVE);
+    const { business_id } = run;
+    expect((await world.audit({ business_id })).violations).toEqual([]);
+    await world.rows('UPDATE carillon.job_schedule SET due_us = due_us - 3900000000 WHERE run_id = $1 AND seq = 4', [
+      run.run_id,
+    ]);
+    const { violations } = await world.audit({ business_id });
+    expectFound(violations, run, [{ invariant: 6, what: /is running, workers live, and nobody has taken it/ }]);
   });
 });

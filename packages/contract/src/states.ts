@@ -61,7 +61,8 @@ export const RUN_STATES = {
       'run/stop': 'stop, and ends_at',
       ...LAST_JOB_GONE,
     },
-    reaper: 'another worker, lease_ttl_ms after the last heartbeat',
+    reaper:
+      'another worker, lease_ttl_ms after the last heartbeat; where it rests any, run_rest_ms before a lead is due',
   },
   paused: {
     final: false,

@@ -67,7 +67,7 @@ export { type ExportOptions, exportRun } from './run/export.ts';
 export { endOverdueRuns } from './run/end.ts';
 export { fillAhead } from './run/fill.ts';
 export { heartbeat, releaseLeases } from './run/heartbeat.ts';
-export { type Lease, leaseRuns, leaveWorkers } from './run/lease.ts';
+export { type Lease, leaseRuns, leaveWorkers, restRuns } from './run/lease.ts';
 export { pauseRun } from './run/pause.ts';
 export { getJob, getRun, listJobs, listRuns, type Page } from './run/read.ts';
 export { resumeRun } from './run/resume.ts';

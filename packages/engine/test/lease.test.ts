@@ -2,11 +2,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FRESH_JOBS } from '../src/call/candidates.ts';
 import { recordEvidence } from '../src/call/record.ts';
 import { inBusiness } from '../src/db/database.ts';
+import { probeLoad } from '../src/probe/server.ts';
 import { heartbeat, releaseLeases } from '../src/run/heartbeat.ts';
-import { leaseRun, leaseRuns } from '../src/run/lease.ts';
+import { type Lease, leaseRun, leaseRuns, restRuns } from '../src/run/lease.ts';
 import { pauseRun } from '../src/run/pause.ts';
 import { sweepOnce } from '../src/run/sweep.ts';
 import { stopRun } from '../src/run/stop.ts';
+import { behind } from './support/behind.ts';
 import {
   actor,
   addList,
@@ -139,6 +141,87 @@ describe('a lease', () => {
       await age(run_id, 31);
     }
     expect((await lease(fixture, tenant, run_id)).lease_epoch).toBe(9);
+  });
+});
+
+describe('a run that only waits', () => {
+  /** Each of its leads was busy once, and is to be called again in 30 days. */
+  async function waiting(own: Fixture, leads = 1) {
+    const tenant = await createTenant(own, { leads, lines: leads });
+    const policy = { retry: { busy: { times: 1, after_s: 2_592_000 } }, review_always: false };
+    const run_id = await startRun(own, tenant, { policy });
+    const mine = await lease(own, tenant, run_id);
+    for (const attempt of await claimAll(own, mine, leads))
+      await record(own, attempt, ended(`C${attempt.seq}`, 'busy'));
+    return { tenant, run_id, mine };
+  }
+  const dueIn = async (own: Fixture, seconds: number, seq = 1) =>
+    await own.rows(
+      'UPDATE carillon.job_schedule SET due_us = (extract(epoch FROM now()) + $1) * 1000000 WHERE seq = $2',
+      [seconds, seq],
+    );
+
+  it('is nobody’s until a lead is due within a minute: it takes no place of a worker, nor of its fair share', async () => {
+    const own = await createFixture();
+    const { run_id, mine } = await waiting(own, 2);
+    const tenant = await createTenant(own);
+    const other = await startRun(own, tenant);
+    const both = [{ ...mine, business_id: tenant.business_id, run_id: other }, mine];
+    expect(await restRuns(own.db, both, 'worker-1', own.limits, fail)).toEqual([mine]);
+    expect(await readRow(own, run_id)).toMatchObject({ status: 'running', locked_by_worker: null, waiting: 2 });
+    const look = async (held: number) => {
+      const { taken, fair_share } = await leaseRuns(own.db, 'worker-1', held, own.limits, fail);
+      return { taken: taken.map((one) => one.run_id), fair_share };
+    };
+    expect(await look(0)).toEqual({ taken: [other], fair_share: 1 });
+    expect((await probeLoad(own.db, own.limits)).runs_due).toBe(1);
+    await dueIn(own, 59);
+    expect(await look(1)).toEqual({ taken: [run_id], fair_share: 2 });
+    expect((await probeLoad(own.db, own.limits)).runs_due).toBe(2);
+    await own.close();
+  });
+
+  it('is kept where it has a call by the time that it would be given back', async () => {
+    const own = await createFixture();
+    const { mine } = await waiting(own);
+    const called = 'UPDATE carillon.outbound_call_runs SET in_progress = 1, waiting = 0';
+    const { result, waited } = await behind(own, [[called, []]], () =>
+      restRuns(own.db, [mine], 'worker-1', own.limits, fail),
+    );
+    expect([result, waited]).toEqual([[], true]);
+    await own.close();
+  });
+
+  it('is looked at where its schedule was written before the clock was set back', async () => {
+    const own = await createFixture();
+    const { run_id, mine } = await waiting(own);
+    expect(await restRuns(own.db, [mine], 'worker-1', own.limits, fail)).toEqual([mine]);
+    await own.rows("UPDATE carillon.outbound_call_runs SET updated_at = now() + interval '1 hour'");
+    const { taken } = await leaseRuns(own.db, 'worker-1', 0, own.limits, fail);
+    expect(taken.map((one) => one.run_id)).toEqual([run_id]);
+    await own.close();
+  });
+
+  it.each<[string, (own: Fixture, mine: Lease) => Promise<unknown>]>([
+    ['has a lead to call', (own) => own.rows('UPDATE carillon.outbound_call_runs SET queued = 1, waiting = 1')],
+    ['has a call', (own) => own.rows('UPDATE carillon.outbound_call_runs SET in_progress = 1, waiting = 1')],
+    ['has one of its leads due soon', (own) => dueIn(own, 59, 2)],
+    ['has no schedule', (own) => own.rows('DELETE FROM carillon.job_schedule')],
+    ['is paused', ({ db }, mine) => pauseRun(db, mine.business_id, mine.run_id, 'drain', actor, 'lunch')],
+    ['is another worker’s', (own) => own.rows("UPDATE carillon.outbound_call_runs SET locked_by_worker = 'heir'")],
+    ['was taken anew', (own) => own.rows('UPDATE carillon.outbound_call_runs SET lease_epoch = lease_epoch + 1')],
+    [
+      'was written to in a time to come',
+      (own) => own.rows("UPDATE carillon.outbound_call_runs SET updated_at = '2999-01-01'"),
+    ],
+  ])('is not given back where it %s', async (_, change) => {
+    const own = await createFixture();
+    const { run_id, mine } = await waiting(own, 2);
+    await change(own, mine);
+    const before = await readRow(own, run_id);
+    expect(await restRuns(own.db, [mine], 'worker-1', own.limits, fail)).toEqual([]);
+    expect(await readRow(own, run_id)).toEqual(before);
+    await own.close();
   });
 });
 

@@ -237,6 +237,7 @@ const TRIES: Record<string, Try> = {
     (w) => engine.heartbeat(w.db, [lease(w)], w.theirs.open.worker_id, w.fixture.limits),
     (given) => expect(given).toMatchObject({ lost: [{}], failed: [] }),
   ],
+  restRuns: [(w) => engine.restRuns(w.db, [lease(w)], w.theirs.open.worker_id, w.fixture.limits, () => {}), gives([])],
   releaseLeases: [(w) => engine.releaseLeases(w.db, [lease(w)], w.theirs.open.worker_id), gives(undefined)],
   claim: [
     (w) => engine.claim(w.db, lease(w), w.theirs.open.worker_id, systemClock, w.fixture.limits),

@@ -18,6 +18,7 @@ import {
   localActor,
   openDatabase,
   releaseLeases,
+  restRuns,
   sweepOnce,
   tellWorkerClock,
   watchForRestore,
@@ -115,8 +116,11 @@ export function startWorker(options: WorkerOptions): Worker {
     onError: complain('could not look whether the database is the one that is known'),
   });
 
-  // lease: take what nobody works on, up to a fair share; give back what is above it.
+  // lease: give back what rests; take what nobody works on, up to a fair share; give back what is above it.
   async function lease(): Promise<void> {
+    const leases = [...held.values()].map((one) => one.lease);
+    for (const resting of await restRuns(db, leases, worker_id, limits, complain('a run was not given back')))
+      drop(resting);
     const { taken, fair_share } = await leaseRuns(db, worker_id, held.size, limits, complain('a run was not taken'));
     for (const fresh of taken) hold(fresh);
     const excess = [...held.values()].slice(Math.max(1, fair_share));

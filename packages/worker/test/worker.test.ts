@@ -103,6 +103,34 @@ describe('a worker', { timeout: 90_000 }, () => {
     expectOneCallEach(80);
   });
 
+  it('keeps no place for a run whose next call is far off: another business’s run is called, and that one when it is time', async () => {
+    here = await createInstallation({
+      limits: { worker_runs: 2 },
+      behaviour: { default: { ring_ms: 20, talk_ms: 20, outcomes: { busy: 1 } } },
+    });
+    const waiting = await here.business({ leads: 2 });
+    const policy = { retry: { busy: { times: 1, after_s: 30 * 86_400 } }, review_always: false };
+    const runs = [await here.run(waiting, { policy }), await here.run(waiting, { policy })];
+    here.start();
+    const waits = async () =>
+      await here.rows(
+        `SELECT run_id FROM carillon.outbound_call_runs
+         WHERE run_id = ANY ($1) AND waiting = 2 AND status = 'running' AND locked_by_worker IS NULL`,
+        [runs],
+      );
+    const tried = "SELECT 1 FROM carillon.job_schedule WHERE reason = 'retry'";
+    await until(async () => (await here.rows(tried)).length === 4, {
+      deadline_ms: 60_000,
+      what: 'every lead to wait for its next try',
+    });
+    here.sim.behaviour = { default: { ring_ms: 20, talk_ms: 20, outcomes: { answered: 1 } } };
+    const other = await here.business({ leads: 3 });
+    expect(await here.ended(other, await here.run(other), 20_000)).toMatchObject({ completed: 3 });
+    expect(await waits()).toHaveLength(2);
+    await here.rows('UPDATE carillon.job_schedule SET due_us = 1');
+    for (const run_id of runs) expect(await here.ended(waiting, run_id, 20_000)).toMatchObject({ completed: 2 });
+  });
+
   it('dials nothing past the deadline, on either clock', async () => {
     // A wall clock that jumps an hour ahead whenever it is read, so also between the claim and the dial, as after a
     // suspended machine wakes.

@@ -67,7 +67,7 @@ export function* runEnd(
   if (final) return;
   if (run.status !== 'draft' && left === 0)
     yield runViolation(6, audited, `is ${run.status} with every job finished: nobody will end it`, { ...states });
-  yield* leftLying(audited, states.queued + unmade(audited), work, lane, workers);
+  yield* leftLying(audited, states, work, lane, workers);
 }
 
 function unmade({ run }: AuditedRun): number {
@@ -76,7 +76,7 @@ function unmade({ run }: AuditedRun): number {
 
 function* leftLying(
   audited: AuditedRun,
-  queued: number,
+  states: Recount['states'],
   { first_due_us }: Work,
   lane: Lane | undefined,
   workers: Workers,
@@ -90,8 +90,11 @@ function* leftLying(
     });
   const open = run.status === 'running' || (run.status === 'pending' && (run.starts_us ?? 0) <= now_us);
   if (!open) return;
+  const queued = states.queued + unmade(audited);
+  // One that only waits needs nobody until the first of its leads is due.
+  const rests_until_us = queued + states.in_progress === 0 ? (first_due_us ?? 0) : 0;
   // With more runs than the workers may hold some have to wait.
-  const since_us = run.lock_us ?? Math.max(run.updated_us, run.starts_us ?? 0);
+  const since_us = run.lock_us ?? Math.max(run.updated_us, run.starts_us ?? 0, rests_until_us);
   if (left(since_us) && workers.runs_to_hold <= workers.alive * limits.worker_runs) {
     const what =
       run.lock_us === null ? 'nobody has taken it' : `its lease of ${isoTime(run.lock_us)} was not taken over`;

@@ -78,15 +78,20 @@ export async function probeLoad(db: Database, limits: Limits): Promise<LoadProbe
   const [row] = await discover<LoadProbe>(
     db,
     `WITH runs AS (
-       SELECT r.* FROM (SELECT business_id, status, starts_at, lock_ts, needs_review, reclaim_count
+       SELECT r.* FROM (SELECT business_id, run_id, status, queued, in_progress, starts_at, lock_ts, needs_review,
+                          reclaim_count
                         FROM carillon.outbound_call_runs) r
        JOIN carillon.businesses b ON b.business_id = r.business_id AND NOT b.canary),
      unknown AS (
        SELECT o.deadline_us FROM carillon.open_attempts o
        JOIN carillon.businesses b ON b.business_id = o.business_id AND NOT b.canary WHERE o.state = 'unknown')
      SELECT
-       (SELECT count(*) FROM runs WHERE status IN ('pending', 'running') AND (starts_at IS NULL OR starts_at <= now()))
-         AS runs_due,
+       (SELECT count(*) FROM runs r WHERE status IN ('pending', 'running') AND (starts_at IS NULL OR starts_at <= now())
+          -- But for those that rest: see run/lease.ts.
+          AND (lock_ts IS NULL AND queued = 0 AND in_progress = 0
+            AND (SELECT min(due_us) FROM carillon.job_schedule s
+                 WHERE s.business_id = r.business_id AND s.run_id = r.run_id AND s.due_us > 0)
+              > extract(epoch FROM now()) * 1000000 + $2::bigint * 1000) IS NOT TRUE) AS runs_due,
        (SELECT count(*) FROM runs WHERE status = 'running' AND lock_ts < now() - ($1 + 2000) * interval '1 ms')
          AS stale_leases,
        (SELECT extract(epoch FROM now() - min(lock_ts))::float8 FROM runs WHERE status = 'running') AS oldest_lock_age_s,
@@ -104,7 +109,7 @@ export async function probeLoad(db: Database, limits: Limits): Promise<LoadProbe
        (SELECT coalesce(sum(needs_review), 0)::bigint FROM runs) AS needs_review,
        (SELECT count(*) FROM runs WHERE status = 'failed') AS runs_failed,
        (SELECT coalesce(sum(reclaim_count), 0)::bigint FROM runs) AS reclaims`,
-    [limits.lease_ttl_ms],
+    [limits.lease_ttl_ms, limits.run_rest_ms],
   );
   if (!row) throw new Error('the counts gave no row');
   return row;

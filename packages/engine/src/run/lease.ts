@@ -21,9 +21,19 @@ export interface LeaseNews {
 }
 
 /**
+ * A run rests that only waits, the first of its leads for longer than `run_rest_ms`. Until then it needs no worker, and
+ * would keep a place from runs of other businesses, for up to 30 days. Of run `r`, that it only waits; but not where it was
+ * written to after now, before the clock was set back: then a claim is to look at its schedule (`bringForwardSetBack`).
+ */
+const WAITS = `r.status = 'running' AND r.queued = 0 AND r.in_progress = 0 AND r.updated_at <= now() + interval '2 s'`;
+
+/** What is due after that can be slept on. */
+const FAR_US = '(extract(epoch FROM now()) * 1000000)::bigint + $1::bigint * 1000';
+
+/**
  * Takes up to the worker's fair share of the runs that nobody works on: fresh ones, resumed ones, and those whose
  * worker missed its heartbeats. One run of each business comes before any business's second, so that many runs of one
- * do not keep another waiting.
+ * do not keep another waiting. Those that rest are nobody's, and count for nobody.
  *
  * A heartbeat in the future was written before the database's clock was set back; it is as good as none.
  *
@@ -39,8 +49,13 @@ export async function leaseRuns(
   const workers = await markAlive(db, worker_id, limits);
   const [due] = await discover<{ runs: number }>(
     db,
-    `SELECT count(*) AS runs FROM carillon.outbound_call_runs
-     WHERE status IN ('pending', 'running') AND (starts_at IS NULL OR starts_at <= now())`,
+    `SELECT count(*) AS runs FROM carillon.outbound_call_runs r
+     WHERE status IN ('pending', 'running') AND (starts_at IS NULL OR starts_at <= now())
+       AND (${WAITS} AND (
+         SELECT due_us FROM carillon.job_schedule
+         WHERE business_id = r.business_id AND run_id = r.run_id AND due_us > 0
+         ORDER BY due_us LIMIT 1) > ${FAR_US}) IS NOT TRUE`,
+    [limits.run_rest_ms],
   );
   const fair_share = Math.min(limits.worker_runs, Math.ceil((due?.runs ?? 0) / workers));
   const taken: Lease[] = [];
@@ -49,11 +64,15 @@ export async function leaseRuns(
     db,
     `SELECT business_id, run_id
      FROM (SELECT business_id, run_id, row_number() OVER (PARTITION BY business_id ORDER BY run_id) AS turn
-           FROM carillon.outbound_call_runs
+           FROM carillon.outbound_call_runs r
            WHERE status IN ('pending', 'running') AND (starts_at IS NULL OR starts_at <= now())
-             AND (lock_ts IS NULL OR lock_ts NOT BETWEEN now() - $1 * interval '1 ms' AND now() + interval '2 s')) unheld
-     ORDER BY turn, run_id LIMIT $2`,
-    [limits.lease_ttl_ms, fair_share - held],
+             AND (lock_ts IS NULL OR lock_ts NOT BETWEEN now() - $2 * interval '1 ms' AND now() + interval '2 s')
+             AND (${WAITS} AND (
+               SELECT due_us FROM carillon.job_schedule
+               WHERE business_id = r.business_id AND run_id = r.run_id AND due_us > 0
+               ORDER BY due_us LIMIT 1) > ${FAR_US}) IS NOT TRUE) unheld
+     ORDER BY turn, run_id LIMIT $3`,
+    [limits.run_rest_ms, limits.lease_ttl_ms, fair_share - held],
   );
   for (const run of free) {
     try {
@@ -104,6 +123,53 @@ export async function leaseRun(tx: Tx, run_id: RunId, worker_id: string, limits:
     { lease_epoch: run.lease_epoch, locked_by_worker: run.locked_by_worker },
   );
   return { business_id: tx.business_id, run_id, carrier_account_id: run.carrier_account_id, lease_epoch };
+}
+
+/**
+ * Gives those of a worker's runs back that rest, so that nobody holds them until shortly before a lead is due, or until
+ * something is to be done sooner. Their `updated_at` stays: see WAITS. To be called before `leaseRuns`, which counts only
+ * those that do not rest. Returns those that were given back.
+ */
+export async function restRuns(
+  db: Database,
+  leases: readonly Lease[],
+  worker_id: string,
+  limits: Limits,
+  onError: (error: unknown) => void,
+): Promise<Lease[]> {
+  if (leases.length === 0) return [];
+  const resting = await discover<{ at: number }>(
+    db,
+    `SELECT (mine.at - 1)::int AS at
+     FROM unnest($2::bigint[], $3::bigint[]) WITH ORDINALITY AS mine (business_id, run_id, at)
+     CROSS JOIN LATERAL (
+       SELECT business_id, run_id, status, queued, in_progress, updated_at FROM carillon.outbound_call_runs
+       WHERE business_id = mine.business_id AND run_id = mine.run_id OFFSET 0) r
+     WHERE ${WAITS} AND (
+       SELECT due_us FROM carillon.job_schedule s
+       WHERE s.business_id = r.business_id AND s.run_id = r.run_id AND due_us > 0
+       ORDER BY due_us LIMIT 1) > ${FAR_US}`,
+    [limits.run_rest_ms, leases.map((one) => one.business_id), leases.map((one) => one.run_id)],
+  );
+  const given: Lease[] = [];
+  for (const lease of resting.flatMap(({ at }) => leases[at] ?? [])) {
+    try {
+      if (await inBusiness(db, lease.business_id, 'release', (tx) => restRun(tx, lease, worker_id))) given.push(lease);
+    } catch (error) {
+      onError(error);
+    }
+  }
+  return given;
+}
+
+/** Looks again whether it waits, but not until when: where that has changed meanwhile, the next look takes it. */
+async function restRun(tx: Tx, lease: Lease, worker_id: string): Promise<boolean> {
+  const rested = await tx.query(
+    `UPDATE carillon.outbound_call_runs r SET locked_by_worker = NULL, lock_ts = NULL
+     WHERE business_id = $1 AND run_id = $2 AND locked_by_worker = $3 AND lease_epoch = $4 AND ${WAITS} RETURNING 1`,
+    [tx.business_id, lease.run_id, worker_id, lease.lease_epoch],
+  );
+  return rested.length > 0;
 }
 
 /**

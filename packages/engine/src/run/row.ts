@@ -118,7 +118,8 @@ function waitingReason(row: RunRow & LaneNews): string | null {
     return row.starts_at ? `starts at ${row.starts_at.toISOString()}` : 'waiting for a worker';
   if (row.status !== 'running') return null;
   if (row.halted_reason) return `the carrier account is halted: ${row.halted_reason}`;
-  if (!row.locked_by_worker) return 'waiting for a worker';
+  // Until that is near, no worker holds it.
   if (row.queued === 0 && row.in_progress === 0 && row.waiting > 0) return 'leads wait for their next try';
+  if (!row.locked_by_worker) return 'waiting for a worker';
   return null;
 }
