@@ -1,5 +1,6 @@
 import type { Equivalent, Mutant } from '../mutant.ts';
 
+const ACKNOWLEDGE = 'packages/engine/src/restore/acknowledge.ts';
 const NOTICE = 'packages/engine/src/restore/notice.ts';
 const STATE = 'packages/engine/src/restore/state.ts';
 const WATCH = 'packages/engine/src/restore/watch.ts';
@@ -118,6 +119,14 @@ export const noticeMutants: Mutant[] = [
     file: STATE,
     find: 'reason = $1, place = ${HERE},',
     replace: 'reason = $1,',
+    catcher: { test: RESTORE, title: 'another place is counted anew, by a process that has just begun' },
+  },
+  {
+    name: 'unsettled-in-another-place',
+    what: 'that every account is unsettled where nobody has counted yet that the place is another',
+    file: ACKNOWLEDGE,
+    find: 'state.restores + (moved ? 1 : 0)',
+    replace: 'state.restores + (moved ? 0 : 0)',
     catcher: { test: RESTORE, title: 'another place is counted anew, by a process that has just begun' },
   },
   {

@@ -318,8 +318,8 @@ describe('while nobody has acknowledged it', () => {
       { listed: 0, forgotten: 0, reviewed: 0 },
       actor,
     );
-  const acknowledge = async () =>
-    (await acknowledgeRestore(fixture.db, { force: false, resume: true, actor, limits: fixture.limits })).acknowledged;
+  const acknowledge = async (force = false) =>
+    (await acknowledgeRestore(fixture.db, { force, resume: true, actor, limits: fixture.limits })).acknowledged;
 
   it('a restore to then is counted anew, once by all who lived through it, and every carrier asked again', async () => {
     const tenant = await createTenant(fixture, { leads: 3 });
@@ -355,7 +355,9 @@ describe('while nobody has acknowledged it', () => {
     const same = await watchAs();
     expect([same.noticed, (await restoreReport(fixture.db)).restores]).toEqual([[], 1]);
     await move(4, '0000000A');
+    expect(await restoreReport(fixture.db)).toMatchObject({ restores: 1, unsettled: [{ problem: null }] });
     expect(await acknowledge()).toBe(false);
+    expect(await acknowledge(true)).toBe(false);
     expect((await watchAs()).noticed).toEqual([expect.stringContaining('another timeline: ')]);
     expect(await restoreReport(fixture.db)).toMatchObject({ restores: 2, unsettled: [{ problem: null }] });
   });

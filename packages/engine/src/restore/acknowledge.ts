@@ -18,7 +18,9 @@ import { ACKNOWLEDGE, readRestoreState } from './state.ts';
 export async function restoreReport(db: Database): Promise<RestoreReport> {
   const state = await readRestoreState(db);
   const suspected = state.suspected_at !== null;
-  const unsettled = suspected ? await readUnsettled(db, state.restores) : [];
+  // In another place again, it was restored once more, and no process has counted that yet.
+  const moved = state.place !== null && state.place !== state.here;
+  const unsettled = suspected ? await readUnsettled(db, state.restores + (moved ? 1 : 0)) : [];
   return {
     suspected_at: state.suspected_at?.toISOString() ?? null,
     reason: state.reason,
