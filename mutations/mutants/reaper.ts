@@ -176,6 +176,22 @@ export const reaperMutants: Mutant[] = [
     catcher: { test: GRACES, title: 'goes to review only when its call can no longer be live' },
   },
   {
+    name: 'reaper-review-in-vain',
+    what: 'that one question in vain, after the longest call, is not enough for a review',
+    file: REAPER,
+    find: 'if (in_vain_ms < grace_ms) return null;',
+    replace: '',
+    catcher: { test: GRACES, title: 'is asked about for one more grace where' },
+  },
+  {
+    name: 'reaper-review-in-vain-on-end',
+    what: 'that questions in vain count while nothing else is heard',
+    file: REAPER,
+    find: 'seen.forget(not_listed);',
+    replace: '',
+    catcher: { test: GRACES, title: 'is asked about for one more grace where' },
+  },
+  {
     name: 'reaper-longest-call',
     what: 'the longest call in the time after which it can’t be live',
     file: REAPER,

@@ -55,7 +55,7 @@ export const restoreMutants: Mutant[] = [
     name: 'review-known-calls',
     what: 'the calls that attempts have',
     file: REVIEW,
-    find: 'const unknown = ours.filter((call) => !known.has(call.call_id));',
+    find: 'const unknown = ours.filter((call) => !known_ids.has(call.call_id));',
     replace: 'const unknown = ours;',
     catcher: { test: RESTORE, title: LIST },
   },
@@ -63,8 +63,8 @@ export const restoreMutants: Mutant[] = [
     name: 'review-forgotten-again',
     what: 'that a forgotten call which is noted stays forgotten',
     file: REVIEW,
-    find: ' AND reason <> $5`',
-    replace: ' AND $5::text IS NOT NULL`',
+    find: '(call.unwanted === FORGOTTEN_CALL ? [] : call.call_id)',
+    replace: 'call.call_id',
     catcher: { test: RESTORE, title: LIST },
   },
   {
@@ -232,7 +232,7 @@ export const restoreMutants: Mutant[] = [
 export const restoreEquivalents: Equivalent[] = [
   {
     file: REVIEW,
-    what: 'OFFSET 0 and the bounds with ORDER BY in the look-up of calls that are known and of jobs to be reviewed',
+    what: 'the bounds with ORDER BY in the look-up of jobs to be reviewed',
     why: 'they are for the plan alone; a restore is rare, and its plans are not looked at',
   },
   {

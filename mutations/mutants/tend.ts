@@ -6,6 +6,7 @@ const UNWANTED = 'packages/engine/src/call/unwanted.ts';
 const BEHIND = 'packages/engine/test/behind-locks.test.ts';
 const EVIDENCE = 'packages/engine/test/late-evidence.test.ts';
 const FENCES = 'packages/engine/test/fences.test.ts';
+const KNOWN = 'packages/engine/src/call/known.ts';
 const NOW = 'packages/engine/test/reconcile.test.ts';
 const ORDERS = 'packages/engine/test/orders.test.ts';
 const SET_BACK = 'packages/engine/test/clock-set-back.test.ts';
@@ -126,25 +127,25 @@ export const tendMutants: Mutant[] = [
   {
     name: 'bound-history',
     what: 'call ids in history, among those that belong to others',
-    file: TEND,
-    find: 'AND carrier_account_id = $2) a',
-    replace: 'AND carrier_account_id = $2 AND false) a',
+    file: KNOWN,
+    find: 'AND call_id = l.call_id OFFSET 0) a',
+    replace: 'AND call_id = l.call_id AND false OFFSET 0) a',
     catcher: { test: FENCES, title: 'is none that another attempt to the lead has had' },
   },
   {
     name: 'bound-open',
     what: 'call ids of open attempts, among those that belong to others',
-    file: TEND,
-    find: 'AND carrier_account_id = $2 AND call_id = ANY ($3)\n',
-    replace: 'AND carrier_account_id = $2 AND call_id = ANY ($3) AND false\n',
+    file: KNOWN,
+    find: 'AND call_id = ANY ($3)\n',
+    replace: 'AND call_id = ANY ($3) AND false\n',
     catcher: { test: FENCES, title: 'is none that another attempt to the lead has had' },
   },
   {
     name: 'bound-unwanted',
     what: 'call ids that nobody wants, among those that belong to others',
-    file: TEND,
-    find: 'AND call_id = l.call_id) u',
-    replace: 'AND call_id = l.call_id AND false) u',
+    file: KNOWN,
+    find: 'AND call_id = l.call_id OFFSET 0) u',
+    replace: 'AND call_id = l.call_id AND false OFFSET 0) u',
     catcher: {
       test: 'packages/engine/test/late-evidence-twice.test.ts',
       title: 'belongs to the older attempt, and is not found as that of the newer one',
@@ -154,9 +155,17 @@ export const tendMutants: Mutant[] = [
     name: 'bound-account',
     what: 'the account of a call that is looked for by its id: another carrier may count in the same way',
     file: TEND,
-    find: 'AND call_id = l.call_id AND carrier_account_id = $2) a',
-    replace: 'AND call_id = l.call_id) a',
+    find: ' || call.carrier_account_id === carrier_account_id);',
+    replace: ' || call.carrier_account_id !== null);',
     catcher: { test: FENCES, title: 'that is another carrier’s, by whose count it has the same id' },
+  },
+  {
+    name: 'known-history-looked-up',
+    what: 'OFFSET 0 of the look-up of a call in history',
+    file: KNOWN,
+    find: 'call_id = l.call_id OFFSET 0) a',
+    replace: 'call_id = l.call_id) a',
+    catcher: { test: 'packages/engine/test/plans.test.ts', title: 'the plans of the hot statements' },
   },
   {
     name: 'reconcile-now-lately',
@@ -286,6 +295,11 @@ export const tendMutants: Mutant[] = [
 ];
 
 export const tendEquivalents: Equivalent[] = [
+  {
+    file: KNOWN,
+    what: 'OFFSET 0 of the look-up of an unwanted call',
+    why: 'it is for the plan alone, and there are few of them; that of history, of which there are millions, is mutated',
+  },
   {
     file: TEND,
     what: 'MATERIALIZED of the attempts that are locked to expire',

@@ -247,7 +247,6 @@ describe('deciding', () => {
     const account = { business_id: tenant.business_id, carrier_account_id: tenant.carrier_account_id };
     const { result } = await behind(fixture, [[STOPPED, [run_id]]], () =>
       reviewForgotten(fixture.db, account, [{ call_id: 'CA1', to: lead?.phone ?? '' }], {
-        since_ms: 0,
         limits: fixture.limits,
         actor,
       }),

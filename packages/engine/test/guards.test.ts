@@ -148,7 +148,7 @@ describe('nothing is written by', () => {
     );
     const account = { business_id: tenant.business_id, carrier_account_id: tenant.carrier_account_id };
     await expectGuarded(tenant, run_id, 'completed', () =>
-      reviewForgotten(fixture.db, account, [{ call_id: 'CA1', to: lead?.phone ?? '' }], { since_ms: 0, ...options() }),
+      reviewForgotten(fixture.db, account, [{ call_id: 'CA1', to: lead?.phone ?? '' }], options()),
     );
   });
 

@@ -289,7 +289,6 @@ const TRIES: Record<string, Try> = {
     // Their lead's number, which is a lead of ours as well by now.
     (w) =>
       engine.reviewForgotten(w.db, lease(w), [{ call_id: 'CA-made-up', to: '+972528000003' }], {
-        since_ms: 0,
         limits: w.fixture.limits,
         actor,
       }),

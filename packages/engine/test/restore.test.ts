@@ -21,6 +21,7 @@ import { withClient } from '../../../test/support/test-server.ts';
 import { until } from '../../../test/support/wait.ts';
 import {
   actor,
+  addAccount,
   claimAll,
   createFixture,
   createTenant,
@@ -424,7 +425,7 @@ describe('the carrier’s list', () => {
       { call_id: 'CA-stranger', to: '+15005550001' },
     ];
     const account = { business_id: tenant.business_id, carrier_account_id: tenant.carrier_account_id };
-    const options = { since_ms: 0, limits: fixture.limits, actor };
+    const options = { limits: fixture.limits, actor };
     expect(await reviewForgotten(fixture.db, account, calls, options)).toEqual({
       listed: 4,
       forgotten: 2,
@@ -465,6 +466,30 @@ describe('the carrier’s list', () => {
     expect(await halted('CA-another')).toBeNull();
   });
 
+  it('takes no call for forgotten that another account made, to a number that is another lead’s by now', async () => {
+    const tenant = await createTenant(fixture, { leads: 2 });
+    const run_id = await startRun(fixture, tenant);
+    const [first] = await claimAll(fixture, await lease(fixture, tenant, run_id), 1);
+    if (!first) throw new Error('one was to be claimed');
+    await record(fixture, first, ended('CA1', 'completed'));
+    const [called, other] = await numbersOf(run_id);
+    if (!called || !other) throw new Error('two numbers were to be had');
+    const gives = (from: string, to: string) =>
+      fixture.rows('UPDATE carillon.leads SET phone = $2 WHERE phone = $1', [from, to]);
+    await gives(called.phone, '+15005550001');
+    await gives(other.phone, called.phone);
+    // Two entries may be of one account at the carrier: each is told of the calls of both.
+    const account = { ...tenant, carrier_account_id: await addAccount(fixture, tenant) };
+    const calls = [{ call_id: 'CA1', to: called.phone }];
+    const options = { limits: fixture.limits, actor };
+    expect(await reviewForgotten(fixture.db, account, calls, options)).toEqual({
+      listed: 1,
+      forgotten: 0,
+      reviewed: 0,
+    });
+    expect(await readRow(fixture, run_id)).toMatchObject({ completed: 1, needs_review: 0 });
+  });
+
   it('reaches jobs that have no row yet', async () => {
     const tenant = await createTenant(fixture, { leads: 30 });
     fixture.limits.fill_batch_jobs = 5;
@@ -477,7 +502,7 @@ describe('the carrier’s list', () => {
     );
     const account = { business_id: tenant.business_id, carrier_account_id: tenant.carrier_account_id };
     const calls = [{ call_id: 'CA1', to: last?.phone ?? '' }];
-    const options = { since_ms: 0, limits: fixture.limits, actor };
+    const options = { limits: fixture.limits, actor };
     expect(await reviewForgotten(fixture.db, account, calls, options)).toMatchObject({ reviewed: 1 });
     expect(await readRow(fixture, run_id)).toMatchObject({ needs_review: 1, queued: 29, total_leads: 30 });
     // One that was stopped gets no rows for it.

@@ -65,7 +65,7 @@ export async function settleRestore(
       const listed = await driver.list(credentials, wanted);
       faultPoint('list', 'answered');
       if (listed.kind === 'error') return `the carrier did not list its calls: ${listed.cause}`;
-      const found = await reviewForgotten(db, account, listed.calls, { since_ms: created_from_ms, limits, actor });
+      const found = await reviewForgotten(db, account, listed.calls, { limits, actor });
       total.listed += found.listed;
       total.forgotten += found.forgotten;
       total.reviewed += found.reviewed;

@@ -213,7 +213,8 @@ function effectDelayMs({ credentials, driver }: Account, limits: WorkerContext['
  * at another time, once the list is whole. None means absence only when asked after the dial deadline plus everything that
  * could still be under way, on the database's clock and also on this process's own since it first saw the attempt unknown
  * (the database's clock may jump). Where neither can be shown, a person decides once the call can no longer be live; until
- * then it holds its line.
+ * then it holds its line. A carrier that can't be asked at that moment is asked on for one more grace: after an outage of
+ * hours the first question may well be the one that fails.
  */
 async function reconcile(
   context: WorkerContext,
@@ -247,7 +248,10 @@ async function reconcile(
     created_to_ms: now_us / 1_000 + skew_ms,
   });
   faultPoint('find', 'answered');
+  let in_vain_ms = Number.POSITIVE_INFINITY;
+  const not_listed = `${attempt.token} not listed`;
   if (listed.kind === 'listed') {
+    seen.forget(not_listed);
     const listed_ids = listed.calls.map(({ call_id }) => call_id);
     const bound = await boundCallIds(context.db, attempt, listed_ids);
     const [call, other] = listed.calls.filter(({ call_id }) => !bound.has(call_id));
@@ -259,10 +263,14 @@ async function reconcile(
     const provable = !call && capabilities.effect_delay_ms !== null;
     if (provable && list_is_whole) return settled(seen, attempt, { kind: 'absent' });
     if (other) context.log.error({ run_id: attempt.run_id, seq: attempt.seq }, 'two calls fit one unknown attempt');
-  } else context.log.warn({ cause: listed.cause }, 'the carrier did not list its calls');
+  } else {
+    in_vain_ms = now_ms - seen.since_ms(not_listed, now_ms);
+    context.log.warn({ cause: listed.cause }, 'the carrier did not list its calls');
+  }
 
   const over_ms = Math.max(grace_ms, notLiveAfterMs(account, attempt.call_max_ms, limits));
   if (past_deadline_ms <= over_ms || waited_ms <= over_ms + limits.dial_deadline_ms) return null;
+  if (in_vain_ms < grace_ms) return null;
   const cause = attempt.cause ?? 'the carrier’s answer was lost';
   return settled(seen, attempt, { kind: 'review', cause, heard_us: attempt.heard_us });
 }

@@ -181,6 +181,26 @@ describe('an unknown attempt', () => {
     expect(await jobStatus(here, mine.run_id)).toBe('needs_review');
   });
 
+  it('is asked about for one more grace where, when it can no longer be live, its carrier does not answer', async () => {
+    const { mine } = await unknownAttempt();
+    const clock = handClock();
+    const failed = { kind: 'error', cause: 'timeout' } as const;
+    const listed = { kind: 'listed' as const, calls: [liveCall('C1'), liveCall('C2')] };
+    const answers = [failed, listed];
+    const context = contextOf(here, { find: async () => answers.shift() ?? failed }, clock);
+    const state = createTendState();
+    await round(context, state);
+    await round(context, state);
+    await age(86_400);
+    clock.pass(86_400_000);
+    // What failed a day ago was answered since.
+    await round(context, state);
+    expect(await jobStatus(here, mine.run_id)).toBe('in_progress');
+    clock.pass(100_000);
+    await round(context, state);
+    expect(await jobStatus(here, mine.run_id)).toBe('needs_review');
+  });
+
   it('that the database’s clock was set back behind goes to review only when its call can’t be live by the worker’s own', async () => {
     const { mine } = await unknownAttempt();
     await age(-3_600);

@@ -3,6 +3,7 @@ import type { Database } from '../db/database.ts';
 import { databaseNow, discover, inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import { NOBODY_SAID, type OpenAttempt } from './attempt.ts';
+import { knownCalls } from './known.ts';
 
 /** What an open attempt needs that nobody is doing: the errand of its state's reaper. */
 export type Errand = 'expire' | 'reconcile' | 'hang_up' | 'poll';
@@ -117,32 +118,16 @@ export async function expireDialing(db: Database, due: Due[]): Promise<number> {
 }
 
 /**
- * Those of the listed calls that are somebody's: another attempt's, whoever it called, or known to be unwanted. A call in
- * the carrier's list is an attempt's only if it is none of them. They are looked up by their ids: the lead of an earlier
- * call to the same number may be erased, or have another number by now.
+ * Those of the listed calls that are somebody's on this account: another attempt's, or known to be unwanted. A call in the
+ * carrier's list is an attempt's only if it is none of them.
  */
 export async function boundCallIds(
   db: Database,
   { business_id, carrier_account_id }: Pick<OpenAttempt, 'business_id' | 'carrier_account_id'>,
-  listed: string[],
-): Promise<Set<string>> {
+  listed: readonly string[],
+): Promise<ReadonlySet<string>> {
   if (listed.length === 0) return new Set();
-  const rows = await inBusiness(db, business_id, (tx) =>
-    tx.query<{ call_id: string }>(
-      `SELECT l.call_id FROM unnest($3::text[]) AS l (call_id)
-       CROSS JOIN LATERAL (
-         SELECT 1 FROM carillon.attempts
-         WHERE business_id = $1 AND call_id = l.call_id AND carrier_account_id = $2) a
-       UNION ALL
-       SELECT call_id FROM carillon.open_attempts
-       WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = ANY ($3)
-       UNION ALL
-       SELECT l.call_id FROM unnest($3::text[]) AS l (call_id)
-       CROSS JOIN LATERAL (
-         SELECT 1 FROM carillon.unwanted_calls
-         WHERE business_id = $1 AND carrier_account_id = $2 AND call_id = l.call_id) u`,
-      [business_id, carrier_account_id, listed],
-    ),
-  );
-  return new Set(rows.map((row) => row.call_id));
+  const known = await inBusiness(db, business_id, (tx) => knownCalls(tx, carrier_account_id, listed));
+  const bound = known.filter((call) => call.unwanted !== null || call.carrier_account_id === carrier_account_id);
+  return new Set(bound.map((call) => call.call_id));
 }

@@ -1,5 +1,6 @@
 import type { BusinessId, JobStatus, ListedCall, RunId, Seq } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
+import { knownCalls } from '../call/known.ts';
 import { FORGOTTEN_CALL } from '../call/unwanted.ts';
 import { withdrawJobs } from '../call/withdraw.ts';
 import { type Database, inBusiness, type Tx } from '../db/database.ts';
@@ -22,7 +23,7 @@ export async function reviewForgotten(
   db: Database,
   account: AccountToSettle,
   calls: readonly ListedCall[],
-  options: { since_ms: number; limits: Limits; actor: Actor },
+  options: { limits: Limits; actor: Actor },
 ): Promise<Settlement> {
   const { business_id } = account;
   const numbers = [...new Set(calls.map((call) => call.to))];
@@ -33,8 +34,14 @@ export async function reviewForgotten(
     );
     const lead_of = new Map(leads.map((lead) => [lead.phone, lead.lead_id]));
     const ours = calls.filter((call) => lead_of.has(call.to));
-    const known = await knownCallIds(tx, account, [...lead_of.values()], options.since_ms);
-    const unknown = ours.filter((call) => !known.has(call.call_id));
+    const known = await knownCalls(
+      tx,
+      account.carrier_account_id,
+      ours.map((call) => call.call_id),
+    );
+    // A call that was forgotten when this page was first read still is; of every other that is known, so is its end.
+    const known_ids = new Set(known.flatMap((call) => (call.unwanted === FORGOTTEN_CALL ? [] : call.call_id)));
+    const unknown = ours.filter((call) => !known_ids.has(call.call_id));
     noteForgotten(tx, account, unknown);
     const runs = await tx.query<{ run_id: RunId }>(
       'SELECT run_id FROM carillon.outbound_call_runs WHERE business_id = $1 AND status = ANY ($2) ORDER BY run_id',
@@ -51,32 +58,6 @@ export async function reviewForgotten(
   if (lead_ids.length > 0)
     for (const run_id of run_ids) reviewed += await reviewInRun(db, business_id, run_id, lead_ids, options);
   return { listed, forgotten, reviewed };
-}
-
-/** Call ids that attempts to these leads have, run by run, and calls that are known to be nobody's. */
-async function knownCallIds(
-  tx: Tx,
-  { carrier_account_id }: AccountToSettle,
-  lead_ids: readonly number[],
-  since_ms: number,
-): Promise<ReadonlySet<string>> {
-  const rows = await tx.query<{ call_id: string }>(
-    `SELECT a.call_id FROM carillon.outbound_call_runs r
-     CROSS JOIN unnest($2::bigint[]) AS l (lead_id)
-     CROSS JOIN LATERAL (
-       SELECT seq FROM carillon.outbound_call_jobs
-       WHERE business_id = $1 AND run_id = r.run_id AND lead_id >= l.lead_id AND lead_id <= l.lead_id
-       ORDER BY lead_id LIMIT 1) j
-     CROSS JOIN LATERAL (
-       SELECT call_id FROM carillon.attempts WHERE business_id = $1 AND run_id = r.run_id AND seq = j.seq OFFSET 0) a
-     WHERE r.business_id = $1 AND (r.ended_at IS NULL OR r.ended_at >= to_timestamp($3::float8 / 1000))
-       AND a.call_id IS NOT NULL
-     UNION ALL
-     SELECT call_id FROM carillon.unwanted_calls
-     WHERE business_id = $1 AND carrier_account_id = $4 AND reason <> $5`,
-    [tx.business_id, lead_ids, since_ms, carrier_account_id, FORGOTTEN_CALL],
-  );
-  return new Set(rows.map((row) => row.call_id));
 }
 
 /** Nobody is asked to hang these up: those that bear our token are by their callbacks, others may be somebody else's. */
