@@ -3,7 +3,7 @@ import type { Equivalent, Mutant } from '../mutant.ts';
 const CLAIM = 'packages/engine/src/call/claim.ts';
 const CANDIDATES = 'packages/engine/src/call/candidates.ts';
 const PACE = 'packages/engine/src/call/pace.ts';
-const SET_BACK = 'packages/engine/src/call/set-back.ts';
+const SET_BACK = 'packages/engine/src/run/set-back.ts';
 const CLOCK = 'packages/engine/test/clock-set-back.test.ts';
 const FENCES = 'packages/engine/test/fences.test.ts';
 const LIMITS = 'packages/engine/test/claim-limits.test.ts';

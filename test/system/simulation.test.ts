@@ -37,8 +37,9 @@ async function liveThrough(seeds: readonly number[]): Promise<Verdict[]> {
 
 describe('simulated worlds', { timeout: 600_000 }, () => {
   it('keep every promise, for seeds that are always the same', async () => {
-    // 18, 38, 51, 60 and 82 are those that found the lag of the pacer.
-    const verdicts = await liveThrough([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18, 38, 51, 60, 82]);
+    // 18, 38, 51, 60 and 82 are those that found the lag of the pacer, 4493 and 7293 the rest until a time that was told
+    // before the clock was set back.
+    const verdicts = await liveThrough([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18, 38, 51, 60, 82, 4493, 7293]);
     // A world in which nothing goes wrong and nobody is called would keep every promise.
     expect(verdicts.reduce((sum, { calls }) => sum + calls, 0)).toBeGreaterThan(50);
     expect(verdicts.reduce((sum, { mishaps }) => sum + mishaps, 0)).toBeGreaterThan(100);

@@ -32,9 +32,9 @@ export { createGatherer, type Gatherer } from './call/gather.ts';
 export { reconcileNow } from './call/reconcile.ts';
 export { recordEvidence } from './call/record.ts';
 export { resolveJob } from './call/resolve.ts';
+export { CLOCK_SET_BACK_US } from './run/set-back.ts';
 export {
   boundCallIds,
-  CLOCK_SET_BACK_US,
   type Due,
   type Errand,
   expireDialing,

@@ -196,7 +196,7 @@ describe('a run that only waits', () => {
     const own = await createFixture();
     const { run_id, mine } = await waiting(own);
     expect(await restRuns(own.db, [mine], 'worker-1', own.limits, fail)).toEqual([mine]);
-    await own.rows("UPDATE carillon.outbound_call_runs SET updated_at = now() + interval '1 hour'");
+    await dueIn(own, 2_592_000 + 3_600);
     const { taken } = await leaseRuns(own.db, 'worker-1', 0, own.limits, fail);
     expect(taken.map((one) => one.run_id)).toEqual([run_id]);
     await own.close();
@@ -211,8 +211,17 @@ describe('a run that only waits', () => {
     ['is another worker’s', (own) => own.rows("UPDATE carillon.outbound_call_runs SET locked_by_worker = 'heir'")],
     ['was taken anew', (own) => own.rows('UPDATE carillon.outbound_call_runs SET lease_epoch = lease_epoch + 1')],
     [
-      'was written to in a time to come',
-      (own) => own.rows("UPDATE carillon.outbound_call_runs SET updated_at = '2999-01-01'"),
+      'waits longer than its policy says: that was told before the clock was set back',
+      async (own) => {
+        for (const seq of [1, 2]) await dueIn(own, 2_592_000 + 3_600, seq);
+      },
+    ],
+    [
+      'waits longer than anything waits but for its policy',
+      async (own) => {
+        await own.rows("UPDATE carillon.job_schedule SET reason = 'absent'");
+        for (const seq of [1, 2]) await dueIn(own, 3_600, seq);
+      },
     ],
   ])('is not given back where it %s', async (_, change) => {
     const own = await createFixture();

@@ -20,7 +20,7 @@ import {
   nextDue,
 } from './candidates.ts';
 import { pace } from './pace.ts';
-import { bringForwardSetBack } from './set-back.ts';
+import { bringForwardSetBack } from '../run/set-back.ts';
 import { changeJobs } from './stretches.ts';
 import { ERASED, withdrawJobs } from './withdraw.ts';
 

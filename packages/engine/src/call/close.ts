@@ -4,6 +4,7 @@ import { trail, trailRun } from '../audit/trail.ts';
 import type { Tx } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { Counters, RunRow } from '../run/row.ts';
+import { BACK_OFF_LONGEST_US, RETRY } from '../run/set-back.ts';
 import { type Closing, NOBODY_SAID, type OpenAttempt, OWN_ERROR } from './attempt.ts';
 import { countRefusals, judgeUnlisted } from './refusals.ts';
 import { changeJobs } from './stretches.ts';
@@ -75,7 +76,7 @@ export function endJob(
   if (closing.outcome === 'completed') return { status: 'completed', reason: null, due_us: null };
   if (closing.outcome === 'cancelled' && stopped) return { status: 'cancelled', reason: null, due_us: null };
   const retry = isRetryable(closing.outcome) ? run.policy.retry?.[closing.outcome] : undefined;
-  if (retry && calls_before < retry.times) return pool('retry', now_us + retry.after_s * 1_000_000);
+  if (retry && calls_before < retry.times) return pool(RETRY, now_us + retry.after_s * 1_000_000);
   return { status: 'failed', reason: closing.cause, due_us: null };
 }
 
@@ -99,7 +100,6 @@ export const TRIED_LAST = 'tried last: whoever dialled it came to grief';
 const TRIED_LAST_AFTER = 2;
 
 const BACK_OFF_US = 100_000;
-export const BACK_OFF_LONGEST_US = 60_000_000;
 
 /** The first tries of what was not dialled, or refused, follow at once; one that never gets through must not spin. */
 function backOffUs(outcome: Outcome, attempt_no: number): number {

@@ -2,6 +2,7 @@ import type { BusinessId, RunId, Seq } from '@carillon/contract';
 import type { Database } from '../db/database.ts';
 import { databaseNow, discover, inBusiness } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
+import { CLOCK_SET_BACK_US } from '../run/set-back.ts';
 import { NOBODY_SAID, type OpenAttempt } from './attempt.ts';
 import { knownCalls } from './known.ts';
 
@@ -19,8 +20,6 @@ export interface Due {
 const ERRANDS_AT_ONCE = 500;
 /** An account whose carrier does not answer has very many, and leaves room for those of others. */
 const ERRANDS_OF_AN_ACCOUNT = 100;
-/** A time that lies further ahead than this was written before the database's clock was set back. */
-export const CLOCK_SET_BACK_US = 2_000_000;
 
 /**
  * Open attempts of all businesses that need tending, whoever holds their runs and whatever those do: attempts past

@@ -3,7 +3,7 @@ import type { Actor } from '../actor.ts';
 import { trail } from '../audit/trail.ts';
 import { type Database, discover, inBusiness, type Tx } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
-import { CLOCK_SET_BACK_US } from './tend.ts';
+import { CLOCK_SET_BACK_US } from '../run/set-back.ts';
 
 export interface UnwantedCall {
   business_id: BusinessId;

@@ -68,7 +68,7 @@ export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
     'starts_at',
     'ends_at',
     'lock_ts',
-    'updated_at',
+    'policy',
     'cancel_requested_at',
     'swept_seq',
     'total_leads',
@@ -76,7 +76,7 @@ export const discoveryColumns: Readonly<Record<string, readonly string[]>> = {
     'needs_review',
     'reclaim_count',
   ],
-  job_schedule: ['business_id', 'run_id', 'due_us'],
+  job_schedule: ['business_id', 'run_id', 'due_us', 'reason'],
   open_attempts: [
     'business_id',
     'run_id',

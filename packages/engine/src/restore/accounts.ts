@@ -1,7 +1,7 @@
 import type { BusinessId, CarrierAccountId } from '@carillon/contract';
 import type { Actor } from '../actor.ts';
 import { trail } from '../audit/trail.ts';
-import { CLOCK_SET_BACK_US } from '../call/tend.ts';
+import { CLOCK_SET_BACK_US } from '../run/set-back.ts';
 import { type Database, databaseNow, discover, inBusiness } from '../db/database.ts';
 
 /** An account whose carrier has not been asked yet, since the last restore, for the calls that may be forgotten. */

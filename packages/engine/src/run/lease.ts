@@ -5,6 +5,7 @@ import type { Database, Tx } from '../db/database.ts';
 import { discover, inBusiness, queryGlobal } from '../db/database.ts';
 import type { Limits } from '../limits.ts';
 import type { RunRow } from './row.ts';
+import { BACK_OFF_LONGEST_US, CLOCK_SET_BACK_US, RETRY } from './set-back.ts';
 
 /** A worker's time-limited right to work on a run. Void once another epoch is on the row. */
 export interface Lease {
@@ -22,13 +23,23 @@ export interface LeaseNews {
 
 /**
  * A run rests that only waits, the first of its leads for longer than `run_rest_ms`. Until then it needs no worker, and
- * would keep a place from runs of other businesses, for up to 30 days. Of run `r`, that it only waits; but not where it was
- * written to after now, before the clock was set back: then a claim is to look at its schedule (`bringForwardSetBack`).
+ * would keep a place from runs of other businesses, for up to 30 days. Of run `r`, that it only waits.
  */
-const WAITS = `r.status = 'running' AND r.queued = 0 AND r.in_progress = 0 AND r.updated_at <= now() + interval '2 s'`;
+const WAITS = `r.status = 'running' AND r.queued = 0 AND r.in_progress = 0`;
 
-/** What is due after that can be slept on. */
-const FAR_US = '(extract(epoch FROM now()) * 1000000)::bigint + $1::bigint * 1000';
+const NOW_US = '(extract(epoch FROM now()) * 1000000)::bigint';
+
+/**
+ * Of the first lead that is due, that it can be slept on; but not where that lies further ahead than anything of this run
+ * waits: then it was told before the database's clock was set back, and a claim is to bring it forward.
+ */
+const CAN_REST = `due_us > ${NOW_US} + $1::bigint * 1000 AND due_us <= ${NOW_US} + $2::bigint + CASE
+         WHEN reason = $3 THEN (
+           SELECT coalesce(max(after_s::text::float8), 0) * 1000000
+           FROM jsonb_path_query(r.policy, '$.retry.*.after_s') AS after_s)
+         ELSE $4 END`;
+
+const restParams = (limits: Limits) => [limits.run_rest_ms, CLOCK_SET_BACK_US, RETRY, BACK_OFF_LONGEST_US];
 
 /**
  * Takes up to the worker's fair share of the runs that nobody works on: fresh ones, resumed ones, and those whose
@@ -52,10 +63,10 @@ export async function leaseRuns(
     `SELECT count(*) AS runs FROM carillon.outbound_call_runs r
      WHERE status IN ('pending', 'running') AND (starts_at IS NULL OR starts_at <= now())
        AND (${WAITS} AND (
-         SELECT due_us FROM carillon.job_schedule
+         SELECT ${CAN_REST} FROM carillon.job_schedule
          WHERE business_id = r.business_id AND run_id = r.run_id AND due_us > 0
-         ORDER BY due_us LIMIT 1) > ${FAR_US}) IS NOT TRUE`,
-    [limits.run_rest_ms],
+         ORDER BY due_us LIMIT 1)) IS NOT TRUE`,
+    restParams(limits),
   );
   const fair_share = Math.min(limits.worker_runs, Math.ceil((due?.runs ?? 0) / workers));
   const taken: Lease[] = [];
@@ -66,13 +77,13 @@ export async function leaseRuns(
      FROM (SELECT business_id, run_id, row_number() OVER (PARTITION BY business_id ORDER BY run_id) AS turn
            FROM carillon.outbound_call_runs r
            WHERE status IN ('pending', 'running') AND (starts_at IS NULL OR starts_at <= now())
-             AND (lock_ts IS NULL OR lock_ts NOT BETWEEN now() - $2 * interval '1 ms' AND now() + interval '2 s')
+             AND (lock_ts IS NULL OR lock_ts NOT BETWEEN now() - $5 * interval '1 ms' AND now() + interval '2 s')
              AND (${WAITS} AND (
-               SELECT due_us FROM carillon.job_schedule
+               SELECT ${CAN_REST} FROM carillon.job_schedule
                WHERE business_id = r.business_id AND run_id = r.run_id AND due_us > 0
-               ORDER BY due_us LIMIT 1) > ${FAR_US}) IS NOT TRUE) unheld
-     ORDER BY turn, run_id LIMIT $3`,
-    [limits.run_rest_ms, limits.lease_ttl_ms, fair_share - held],
+               ORDER BY due_us LIMIT 1)) IS NOT TRUE) unheld
+     ORDER BY turn, run_id LIMIT $6`,
+    [...restParams(limits), limits.lease_ttl_ms, fair_share - held],
   );
   for (const run of free) {
     try {
@@ -127,7 +138,7 @@ export async function leaseRun(tx: Tx, run_id: RunId, worker_id: string, limits:
 
 /**
  * Gives those of a worker's runs back that rest, so that nobody holds them until shortly before a lead is due, or until
- * something is to be done sooner. Their `updated_at` stays: see WAITS. To be called before `leaseRuns`, which counts only
+ * something is to be done sooner. To be called before `leaseRuns`, which counts only
  * those that do not rest. Returns those that were given back.
  */
 export async function restRuns(
@@ -141,15 +152,15 @@ export async function restRuns(
   const resting = await discover<{ at: number }>(
     db,
     `SELECT (mine.at - 1)::int AS at
-     FROM unnest($2::bigint[], $3::bigint[]) WITH ORDINALITY AS mine (business_id, run_id, at)
+     FROM unnest($5::bigint[], $6::bigint[]) WITH ORDINALITY AS mine (business_id, run_id, at)
      CROSS JOIN LATERAL (
-       SELECT business_id, run_id, status, queued, in_progress, updated_at FROM carillon.outbound_call_runs
+       SELECT business_id, run_id, status, queued, in_progress, policy FROM carillon.outbound_call_runs
        WHERE business_id = mine.business_id AND run_id = mine.run_id OFFSET 0) r
      WHERE ${WAITS} AND (
-       SELECT due_us FROM carillon.job_schedule s
+       SELECT ${CAN_REST} FROM carillon.job_schedule s
        WHERE s.business_id = r.business_id AND s.run_id = r.run_id AND due_us > 0
-       ORDER BY due_us LIMIT 1) > ${FAR_US}`,
-    [limits.run_rest_ms, leases.map((one) => one.business_id), leases.map((one) => one.run_id)],
+       ORDER BY due_us LIMIT 1)`,
+    [...restParams(limits), leases.map((one) => one.business_id), leases.map((one) => one.run_id)],
   );
   const given: Lease[] = [];
   for (const lease of resting.flatMap(({ at }) => leases[at] ?? [])) {

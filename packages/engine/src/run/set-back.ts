@@ -1,9 +1,13 @@
 import type { Tx } from '../db/database.ts';
-import type { RunRow } from '../run/row.ts';
-import { BACK_OFF_LONGEST_US } from './close.ts';
-import { CLOCK_SET_BACK_US } from './tend.ts';
+import type { RunRow } from './row.ts';
 
-const RETRY = 'retry';
+/** A time that lies further ahead than this was written before the database's clock was set back. */
+export const CLOCK_SET_BACK_US = 2_000_000;
+
+/** Why a job waits that its policy has called again, and after as long as that says. */
+export const RETRY = 'retry';
+/** What waits for any other reason waits no longer than this. */
+export const BACK_OFF_LONGEST_US = 60_000_000;
 
 interface Waiting {
   due_us: number;
