@@ -274,6 +274,14 @@ export const dialMutants: Mutant[] = [
     catcher: { test: LOCKED, title: 'keep no other run’s lease from being renewed' },
   },
   {
+    name: 'worker-lease-connections',
+    what: 'that leases are taken on these connections too',
+    file: WORKER,
+    find: 'await leaseRuns(pulse, worker_id,',
+    replace: 'await leaseRuns(db, worker_id,',
+    catcher: { test: LOCKED, title: 'keep no free run waiting for a worker' },
+  },
+  {
     name: 'worker-gives-back',
     what: 'that a worker which stops gives its leases back',
     file: WORKER,

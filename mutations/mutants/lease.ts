@@ -235,8 +235,8 @@ export const leaseMutants: Mutant[] = [
     name: 'rest-at-all',
     what: 'that a worker gives a run back that rests: others wait for its place',
     file: WORKER,
-    find: 'await restRuns(db, leases, worker_id',
-    replace: 'await restRuns(db, [], worker_id',
+    find: 'await restRuns(pulse, leases, worker_id',
+    replace: 'await restRuns(pulse, [], worker_id',
     catcher: { test: WORKERS, title: 'keeps no place for a run whose next call is far off' },
   },
   {

@@ -82,11 +82,11 @@ export function startWorker(options: WorkerOptions): Worker {
   const stopped = createStop();
   const lookForRuns = createSignal();
   const beatSoon = createSignal();
-  // Heartbeats have connections of their own, and more of them than there can be claims that hold a run's lock while
-  // they wait for a lane's: neither may keep a heartbeat waiting.
+  // Leases are taken, renewed and given back on connections of their own, more of them than there can be claims that hold
+  // a run's lock while they wait for a lane's: no claim, and no reaper, may keep a heartbeat or a dead worker's runs waiting.
   const pulse = openDatabase({
     app_url: options.app_url,
-    pool_connections: db.connections_max + 2,
+    pool_connections: db.connections_max + 3,
     application_name: 'carillon heartbeat',
     // Below the TTL, however short that is: a heartbeat that stops inside its transaction must not hold a run's lock.
     idle_in_transaction_timeout_ms: Math.ceil(limits.lease_ttl_ms / 2),
@@ -119,12 +119,13 @@ export function startWorker(options: WorkerOptions): Worker {
   // lease: give back what rests; take what nobody works on, up to a fair share; give back what is above it.
   async function lease(): Promise<void> {
     const leases = [...held.values()].map((one) => one.lease);
-    for (const resting of await restRuns(db, leases, worker_id, limits, complain('a run was not given back')))
+    for (const resting of await restRuns(pulse, leases, worker_id, limits, complain('a run was not given back')))
       drop(resting);
-    const { taken, fair_share } = await leaseRuns(db, worker_id, held.size, limits, complain('a run was not taken'));
+    const { taken, fair_share } = await leaseRuns(pulse, worker_id, held.size, limits, complain('a run was not taken'));
     for (const fresh of taken) hold(fresh);
     const excess = [...held.values()].slice(Math.max(1, fair_share));
-    for (const { lease: mine } of excess) await letGo(mine);
+    // Together: each waits for its claim, and none for another's.
+    await Promise.all(excess.map(async ({ lease: mine }) => await letGo(mine)));
     // Every settlement wakes; looking for runs more often than this would find nothing and cost more than the calls.
     await stopped.signal.wait(LOOK_PAUSE_MS);
   }
@@ -217,7 +218,7 @@ export function startWorker(options: WorkerOptions): Worker {
     const working = held.get(nameOf(mine))?.working;
     drop(mine);
     await working;
-    await releaseLeases(db, [mine], worker_id);
+    await releaseLeases(pulse, [mine], worker_id);
   }
 
   /** Runs `step` again and again until it returns in peace; trouble with the database is waited out. */

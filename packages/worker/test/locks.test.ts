@@ -57,6 +57,29 @@ describe('lanes that somebody holds locked', { timeout: 120_000 }, () => {
     await until(() => here.sim.ledger().length >= 9, { deadline_ms: 30_000, what: 'everybody’s call' });
   });
 
+  it('keep no free run waiting for a worker, though their claims take every connection', async () => {
+    const tenants = await Promise.all(Array.from({ length: 8 }, () => here.business({ leads: 1 })));
+    const other = await here.business({ leads: 1 });
+    await holder.query('BEGIN');
+    await holder.query('SELECT 1 FROM carillon.lanes WHERE business_id <> $1 FOR NO KEY UPDATE', [other.business_id]);
+    for (const tenant of tenants) await here.run(tenant);
+    here.start();
+    await until(async () => (await waiters()) >= 6, { deadline_ms: 30_000, what: 'claims on all connections' });
+    const run_id = await here.run(other);
+    await until(
+      async () =>
+        (
+          await here.rows('SELECT locked_by_worker AS name FROM carillon.outbound_call_runs WHERE run_id = $1', [
+            run_id,
+          ])
+        )[0]?.name,
+      { deadline_ms: 10_000, what: 'a lease of the run' },
+    );
+    expect(await waiters()).toBeGreaterThanOrEqual(6);
+    await holder.query('ROLLBACK');
+    await until(() => here.sim.ledger().length === 9, { deadline_ms: 30_000, what: 'everybody’s call' });
+  });
+
   it('have one claim waiting for each, and leave the other connections to other businesses’ calls', async () => {
     const tenant = await here.business({ leads: 1 });
     const other = await here.business({ leads: 1 });
