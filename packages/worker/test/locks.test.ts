@@ -66,15 +66,11 @@ describe('lanes that somebody holds locked', { timeout: 120_000 }, () => {
     here.start();
     await until(async () => (await waiters()) >= 6, { deadline_ms: 30_000, what: 'claims on all connections' });
     const run_id = await here.run(other);
-    await until(
-      async () =>
-        (
-          await here.rows('SELECT locked_by_worker AS name FROM carillon.outbound_call_runs WHERE run_id = $1', [
-            run_id,
-          ])
-        )[0]?.name,
-      { deadline_ms: 10_000, what: 'a lease of the run' },
-    );
+    const held = 'SELECT 1 FROM carillon.outbound_call_runs WHERE run_id = $1 AND locked_by_worker IS NOT NULL';
+    await until(async () => (await here.rows(held, [run_id])).length === 1, {
+      deadline_ms: 10_000,
+      what: 'a lease of the run',
+    });
     expect(await waiters()).toBeGreaterThanOrEqual(6);
     await holder.query('ROLLBACK');
     await until(() => here.sim.ledger().length === 9, { deadline_ms: 30_000, what: 'everybody’s call' });

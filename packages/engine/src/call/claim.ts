@@ -8,6 +8,7 @@ import type { Limits } from '../limits.ts';
 import { IS_WHOLE, type Recollection } from '../restore/state.ts';
 import type { Lease } from '../run/lease.ts';
 import type { RunRow } from '../run/row.ts';
+import { bringForwardSetBack } from '../run/set-back.ts';
 import {
   busyNumbers,
   type Candidate,
@@ -20,7 +21,6 @@ import {
   nextDue,
 } from './candidates.ts';
 import { pace } from './pace.ts';
-import { bringForwardSetBack } from '../run/set-back.ts';
 import { changeJobs } from './stretches.ts';
 import { ERASED, withdrawJobs } from './withdraw.ts';
 

@@ -138,8 +138,8 @@ export async function leaseRun(tx: Tx, run_id: RunId, worker_id: string, limits:
 
 /**
  * Gives those of a worker's runs back that rest, so that nobody holds them until shortly before a lead is due, or until
- * something is to be done sooner. To be called before `leaseRuns`, which counts only
- * those that do not rest. Returns those that were given back.
+ * something is to be done sooner. To be called before `leaseRuns`, which counts only those that do not rest. Returns those
+ * that were given back.
  */
 export async function restRuns(
   db: Database,
