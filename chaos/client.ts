@@ -17,8 +17,8 @@ export interface ClientTotals {
   requests: number;
   /** No answer: a connection that broke, or a time-out. */
   silent: number;
-  /** HTTP 5xx: for the moment it can't be done. */
-  put_off: number;
+  /** HTTP 5xx, for the moment it can't be done: how often, by the error's code. */
+  put_off: Record<string, number>;
   /** Of what was asked again until it was answered. */
   longest_wait_ms: number;
 }
@@ -32,7 +32,7 @@ export interface Client {
 type Headers = Readonly<Record<string, string>>;
 
 export function createClient(api_url: string): Client {
-  const totals: ClientTotals = { requests: 0, silent: 0, put_off: 0, longest_wait_ms: 0 };
+  const totals: ClientTotals = { requests: 0, silent: 0, put_off: {}, longest_wait_ms: 0 };
 
   async function once(method: string, path: string, body: string | null, headers: Headers) {
     const sent_us = nowUs();
@@ -63,8 +63,10 @@ export function createClient(api_url: string): Client {
           totals.longest_wait_ms = Math.max(totals.longest_wait_ms, waited_ms);
           return { ...answer, silent };
         }
-        if (answer) totals.put_off += 1;
-        else totals.silent += 1;
+        if (answer) {
+          const code = errorCode(answer);
+          totals.put_off[code] = (totals.put_off[code] ?? 0) + 1;
+        } else totals.silent += 1;
         // What was answered with an error may have been carried out too: its COMMIT may be what was cut off.
         silent = true;
         if (waited_ms > TRIAL.request_patience_ms)
@@ -81,4 +83,10 @@ function parse(text: string): unknown {
   } catch {
     return text;
   }
+}
+
+/** The code of the error in an answer of the API's; a proxy before it has none. */
+function errorCode({ status, body }: Pick<Answer, 'status' | 'body'>): string {
+  const code = typeof body === 'object' && body !== null && 'code' in body ? body.code : undefined;
+  return typeof code === 'string' ? code : `HTTP ${status}`;
 }

@@ -146,7 +146,7 @@ export function inWords(report: Report): string {
     `  ${reviews.total} reviews (${pairs(reviews.causes)}); ${reviews.by_policy} more because the policy asks for them`,
     `  ${recovery.orphaned} times a run lost its worker, ${recovery.take_overs} times another took it, ${recovery.undisturbed} of them with nothing in its way: these after ${recovery.longest_undisturbed_ms} ms at most, all after ${recovery.longest_ms} ms; longest time with nothing in the way ${recovery.longest_stretch_ms} ms, of ${recovery.within_ms} allowed`,
     `  all at rest ${rest.took_ms} ms after the last fault, of ${rest.within_ms} allowed`,
-    `  ${client.requests} API requests: ${client.put_off} answered with 5xx, ${client.silent} not at all, all of them done in ${Math.round(client.longest_wait_ms)} ms`,
+    `  ${client.requests} API requests, answered with 5xx: ${pairs(client.put_off)}, not answered: ${client.silent}; all of them done in ${Math.round(client.longest_wait_ms)} ms`,
     `  ${transactions.retried} transactions run again by workers, ${transactions.deadlocks} deadlocks`,
     `  audited: ${audited.runs} runs, ${audited.jobs} jobs, ${audited.attempts} attempts, ${audited.ledger_calls} calls`,
   ];

@@ -1,9 +1,12 @@
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Run } from '@carillon/contract';
-import { describe, expect, it } from 'vitest';
-import type { Client } from '../chaos/client.ts';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type Client, createClient } from '../chaos/client.ts';
 import { type Post, watchEnd } from '../chaos/installation.ts';
 import { LIMITS } from '../chaos/limits.ts';
 import { FAULT_KINDS } from '../chaos/plan.ts';
@@ -100,10 +103,30 @@ const PLAIN: Figures = {
   patience: 1,
   injected: new Map(),
   rest: { took_ms: 1, within_ms: 2 },
-  client: { requests: 1, silent: 0, put_off: 0, longest_wait_ms: 1 },
+  client: { requests: 1, silent: 0, put_off: { internal_error: 2, outcome_unknown: 1 }, longest_wait_ms: 1 },
   transactions: { retried: 0, deadlocks: 0 },
   audited: CHECKED,
 };
+
+describe('the client', () => {
+  it('counts by its code what it was answered while it could not be done', async () => {
+    const answers: [number, string][] = [
+      [503, '{"error":"Busy","code":"database_unavailable"}'],
+      [503, '{"error":"Busy","code":"database_unavailable"}'],
+      [502, 'Bad Gateway'],
+      [200, '{"fine":true}'],
+    ];
+    const server = createServer((_, response) => {
+      const [status, body] = answers.shift() ?? [500, ''];
+      response.writeHead(status).end(body);
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    onTestFinished(() => void server.close());
+    const { ask, totals } = createClient(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    expect(await ask('key', 'GET', '/')).toMatchObject({ status: 200, body: { fine: true }, silent: true });
+    expect(totals).toMatchObject({ requests: 4, silent: 0, put_off: { database_unavailable: 2, 'HTTP 502': 1 } });
+  });
+});
 
 describe('the report', () => {
   it('has each figure, also where there is nothing to count', () => {
@@ -132,6 +155,7 @@ describe('the report', () => {
       '0 reviews (none); 0 more because the policy asks',
       '0 times a run lost its worker, 0 times another took it, 0 of them with nothing in its way',
       'at rest 1 ms after the last fault',
+      '1 API requests, answered with 5xx: 2 internal_error, 1 outcome_unknown, not answered: 0',
     ])
       expect(words).toContain(said);
   });
