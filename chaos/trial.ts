@@ -74,7 +74,14 @@ export async function runTrial(options: TrialOptions): Promise<Report> {
     const rows = await readRows(here.postgres);
     const evidence: Evidence = { businesses, workload, rows, calls: readCalls(await here.carrier.ledger()) };
     const { open, rest } = settled;
-    const observed = { open, unplanned: here.unplanned, restores: await readRestores(here), recoveries, audited };
+    const observed = {
+      open,
+      unplanned: here.unplanned,
+      put_off: client.totals.put_off,
+      restores: await readRestores(here),
+      recoveries,
+      audited,
+    };
     const transactions = { retried: here.retries(), deadlocks: await countDeadlocks(here) };
     const trial = { version, seed, minutes, patience, injected, rest };
     const figures = { ...trial, client: client.totals, transactions, audited: audited.checked };

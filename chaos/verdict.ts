@@ -1,4 +1,6 @@
 import type { AuditReport } from '@carillon/auditor';
+import type { ErrorCode } from '@carillon/contract';
+import type { ClientTotals } from './client.ts';
 import { type Evidence, findDisobedience, findDoubles, findLosses, findOverlaps, judgeLimits } from './judge.ts';
 import { LIMITS, RECLAIM_MORE_MS, TRIAL } from './limits.ts';
 import type { Recovery } from './recovery.ts';
@@ -34,6 +36,8 @@ export interface Observed {
   open: Readonly<Record<string, number>>;
   /** Processes that ended by themselves, each in a sentence. */
   unplanned: readonly string[];
+  /** Requests that were answered with 5xx, by code. */
+  put_off: ClientTotals['put_off'];
   /** Why a worker believed that the database had been restored. */
   restores: readonly string[];
   recoveries: readonly Recovery[];
@@ -50,6 +54,9 @@ export const reclaimWithinMs = (patience: number): number => patience * (LIMITS.
 
 const REVIEWS_LEAST = 2;
 
+/** Whatever breaks, there is a better answer. */
+const FAULT_OF_OURS: ErrorCode = 'internal';
+
 export function findViolations(evidence: Evidence, observed: Observed, { leads, patience }: Asked): Violations {
   const { total, causes } = countReviews(evidence);
   const reviews_most = Math.max(REVIEWS_LEAST, (leads * TRIAL.reviews_per_thousand_most) / 1_000);
@@ -63,7 +70,12 @@ export function findViolations(evidence: Evidence, observed: Observed, { leads, 
     recovery: slow.map((one) => `run ${one.run_id} waited ${Math.round(one.undisturbed_ms)} ms for its next worker`),
     reviews: total > reviews_most ? [`${total} reviews of ${leads} leads: ${JSON.stringify(causes)}`] : [],
     unsettled: Object.entries(observed.open).flatMap(([what, n]) => (n > 0 ? [`${n} ${what} have not ended`] : [])),
-    answers: [...evidence.workload.wrong],
+    answers: [
+      ...evidence.workload.wrong,
+      ...Object.entries(observed.put_off).flatMap(([code, n]) =>
+        code === FAULT_OF_OURS ? [`${n} times ${code}`] : [],
+      ),
+    ],
     processes: [...observed.unplanned],
     // A crash forgets nothing that was committed: whoever takes it for a restore stops every run for nothing.
     alarms: observed.restores.map((reason) => `a restore was noticed, and there was none: ${reason}`),

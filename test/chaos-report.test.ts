@@ -103,7 +103,7 @@ const PLAIN: Figures = {
   patience: 1,
   injected: new Map(),
   rest: { took_ms: 1, within_ms: 2 },
-  client: { requests: 1, silent: 0, put_off: { internal_error: 2, outcome_unknown: 1 }, longest_wait_ms: 1 },
+  client: { requests: 1, silent: 0, put_off: { database_unavailable: 2, outcome_unknown: 1 }, longest_wait_ms: 1 },
   transactions: { retried: 0, deadlocks: 0 },
   audited: CHECKED,
 };
@@ -155,7 +155,7 @@ describe('the report', () => {
       '0 reviews (none); 0 more because the policy asks',
       '0 times a run lost its worker, 0 times another took it, 0 of them with nothing in its way',
       'at rest 1 ms after the last fault',
-      '1 API requests, answered with 5xx: 2 internal_error, 1 outcome_unknown, not answered: 0',
+      '1 API requests, answered with 5xx: 2 database_unavailable, 1 outcome_unknown, not answered: 0',
     ])
       expect(words).toContain(said);
   });

@@ -340,6 +340,8 @@ describe('the verdict', () => {
     const { workload, ...rest } = healthy();
     const evidence = { ...rest, workload: { ...workload, wrong: ['start: HTTP 422 {}'] } };
     expect(violated(evidence)).toEqual(['answers: start: HTTP 422 {}']);
+    const put_off = { database_unavailable: 4, internal: 2 };
+    expect(violated(healthy(), { put_off })).toEqual(['answers: 2 times internal']);
   });
 
   it('sees processes that ended by themselves', () => {

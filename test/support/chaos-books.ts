@@ -83,6 +83,7 @@ export function healthy(): Evidence {
 export const CALM: Observed = {
   open: { runs: 0, 'live calls': 0 },
   unplanned: [],
+  put_off: {},
   restores: [],
   recoveries: [],
   audited: { violations: [], incomplete: [] },
