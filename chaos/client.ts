@@ -17,7 +17,7 @@ export interface ClientTotals {
   requests: number;
   /** No answer: a connection that broke, or a time-out. */
   silent: number;
-  /** HTTP 5xx, for the moment it can't be done: how often, by the error's code. */
+  /** HTTP 5xx: how often, by the error's code. */
   put_off: Record<string, number>;
   /** Of what was asked again until it was answered. */
   longest_wait_ms: number;

@@ -60,6 +60,7 @@ const FAULT_OF_OURS: ErrorCode = 'internal';
 export function findViolations(evidence: Evidence, observed: Observed, { leads, patience }: Asked): Violations {
   const { total, causes } = countReviews(evidence);
   const reviews_most = Math.max(REVIEWS_LEAST, (leads * TRIAL.reviews_per_thousand_most) / 1_000);
+  const faults_of_ours = observed.put_off[FAULT_OF_OURS] ?? 0;
   const slow = observed.recoveries.filter(({ undisturbed_ms }) => undisturbed_ms > reclaimWithinMs(patience));
   return {
     doubles: findDoubles(evidence),
@@ -70,12 +71,7 @@ export function findViolations(evidence: Evidence, observed: Observed, { leads, 
     recovery: slow.map((one) => `run ${one.run_id} waited ${Math.round(one.undisturbed_ms)} ms for its next worker`),
     reviews: total > reviews_most ? [`${total} reviews of ${leads} leads: ${JSON.stringify(causes)}`] : [],
     unsettled: Object.entries(observed.open).flatMap(([what, n]) => (n > 0 ? [`${n} ${what} have not ended`] : [])),
-    answers: [
-      ...evidence.workload.wrong,
-      ...Object.entries(observed.put_off).flatMap(([code, n]) =>
-        code === FAULT_OF_OURS ? [`${n} times ${code}`] : [],
-      ),
-    ],
+    answers: [...evidence.workload.wrong, ...(faults_of_ours > 0 ? [`${faults_of_ours} times ${FAULT_OF_OURS}`] : [])],
     processes: [...observed.unplanned],
     // A crash forgets nothing that was committed: whoever takes it for a restore stops every run for nothing.
     alarms: observed.restores.map((reason) => `a restore was noticed, and there was none: ${reason}`),
